@@ -1,0 +1,82 @@
+"""Models as bytes: written and read with skops, never with pickle.
+
+Reading trusts a fixed list of types. What a file says of itself decides nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from typing import Any
+
+from refit.errors import ArtifactError
+
+MAX_BYTES = 512 << 20
+MAX_UNPACKED_BYTES = 2 << 30
+# Types beyond those that skops trusts by itself; each only holds data.
+ALLOWED_TYPES = (
+    "numpy.dtype",
+    "sklearn.compose._column_transformer._RemainderColsList",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn._loss.link.Interval",
+)
+
+
+def dump(estimator: Any) -> tuple[bytes, str]:
+    """Bytes and SHA-256 of a fitted estimator.
+
+    Raises
+    ------
+    ArtifactError
+        When the estimator holds types that reading would refuse; they are named.
+    """
+    import skops.io
+
+    try:
+        data = skops.io.dumps(estimator)
+    except Exception as error:  # noqa: BLE001 - skops raises many kinds; a user's estimator is at fault
+        raise ArtifactError(f"skops cannot write this estimator: {error}") from error
+    load(data, hashlib.sha256(data).hexdigest())
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def load(data: bytes, sha256: str) -> Any:
+    """Read an estimator after its hash, sizes and types have been checked.
+
+    Raises
+    ------
+    ArtifactError
+        Naming what is wrong: altered bytes, too large, or types outside `ALLOWED_TYPES`.
+    """
+    import skops.io
+
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ArtifactError(f"the artifact's SHA-256 is {found[:12]}..., recorded is {sha256[:12]}...; restore it")
+    check_sizes(data)
+    try:
+        refused = sorted(set(skops.io.get_untrusted_types(data=data)) - set(ALLOWED_TYPES))
+        if refused:
+            raise ArtifactError(
+                f"the model holds types that are not allowed: {', '.join(refused)}; "
+                "use scikit-learn's own estimators and transformers"
+            )
+        return skops.io.loads(data, trusted=list(ALLOWED_TYPES))
+    except ArtifactError:
+        raise
+    except Exception as error:  # noqa: BLE001 - skops raises many kinds on damaged files
+        raise ArtifactError(f"the artifact cannot be read: {type(error).__name__}: {error}") from error
+
+
+def check_sizes(data: bytes) -> None:
+    """Refuse what would unpack beyond the limits: skops itself does not look."""
+    if len(data) > MAX_BYTES:
+        raise ArtifactError(f"the artifact has {len(data)} bytes, at most {MAX_BYTES} are allowed")
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise ArtifactError(f"the artifact is no skops file: {error}") from error
+    if unpacked > MAX_UNPACKED_BYTES:
+        raise ArtifactError(f"the artifact unpacks to {unpacked} bytes, at most {MAX_UNPACKED_BYTES} are allowed")

@@ -1,0 +1,101 @@
+"""Uploads and batches: what was dropped, what became of it, and what is learned from.
+
+An upload is one version of one object under incoming/. A batch is content: the
+same bytes under the same contract are the same batch, whatever they are called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    """Where an upload ends; each upload has exactly one."""
+
+    ACCEPTED = "accepted"
+    QUARANTINED = "quarantined"
+    IGNORED = "ignored"
+    PARKED = "parked"  # our fault, not the file's: kept for another try
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an upload was not accepted, or a soft finding about one that was."""
+
+    code: str
+    message: str
+    column: str | None = None
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The record of one object version. Times are ISO 8601 in UTC."""
+
+    upload_id: str
+    model: str
+    key: str
+    version_id: str
+    outcome: Outcome
+    reasons: tuple[Reason, ...] = ()
+    warnings: tuple[Reason, ...] = ()
+    size: int = 0
+    uploaded_at: str = ""  # LastModified of the object version
+    sequencer: str = ""  # S3's order of writes to one key; empty when no event told of the upload
+    decided_at: str = ""
+    sha256: str = ""
+    batch_id: str = ""  # accepted only
+    duplicate_of: str = ""  # key of an earlier upload with the same content
+    rows: int = 0
+    bad_rows: int = 0
+    period: tuple[str, str] | None = None  # first and last value of the time column
+    retracted: str = ""  # who, when and why; empty when not retracted
+    revision: int = 0
+
+
+def upload_id(bucket: str, key: str, version_id: str) -> str:
+    """Name of an object version, the same however often it is told of."""
+    return hashlib.sha256("\0".join((bucket, key, version_id)).encode()).hexdigest()[:24]
+
+
+def batch_id(content_sha256: str, contract_digest: str) -> str:
+    """Name of a batch: content read under a contract."""
+    return hashlib.sha256(f"{content_sha256}\0{contract_digest}".encode()).hexdigest()[:24]
+
+
+def effective(uploads: Iterable[Upload]) -> list[Upload]:
+    """The uploads that are learned from, oldest data first.
+
+    - Of the versions of one key, the newest accepted one counts: it replaces the older.
+    - The same content counts once, under whichever name.
+    - Retraction speaks of content: a retracted upload takes its copies with it.
+    """
+    accepted = [upload for upload in uploads if upload.outcome is Outcome.ACCEPTED]
+    retracted = {upload.sha256 for upload in accepted if upload.retracted}
+
+    newest: dict[str, Upload] = {}
+    for upload in accepted:
+        held = newest.get(upload.key)
+        if held is None or _written(upload) > _written(held):
+            newest[upload.key] = upload
+
+    by_content: dict[str, Upload] = {}
+    for upload in sorted(newest.values(), key=_written):
+        if upload.sha256 not in retracted:
+            # The later reading wins: it was made under the newer contract.
+            by_content[upload.sha256] = upload
+    return sorted(by_content.values(), key=lambda u: ((u.period or ("", ""))[0], _written(u)))
+
+
+def _written(upload: Upload) -> tuple[str, str, str]:
+    # Sequencers of one key compare as right-padded hexadecimal strings.
+    return (upload.uploaded_at, upload.sequencer.ljust(32, "0"), upload.upload_id)
+
+
+def inputs_digest(batch_ids: Iterable[str], spec_digest: str) -> str:
+    """Name of a frozen set of inputs under a model declaration; order does not matter."""
+    text = "\0".join([spec_digest, *sorted(batch_ids)])
+    return hashlib.sha256(text.encode()).hexdigest()

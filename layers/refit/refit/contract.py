@@ -1,0 +1,74 @@
+"""The contract that every upload of a model must meet: columns, types, limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class ColumnType(StrEnum):
+    NUMBER = "number"
+    INTEGER = "integer"
+    CATEGORY = "category"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    TEXT = "text"  # carried in the original file, never learned from
+
+
+NUMERIC = (ColumnType.NUMBER, ColumnType.INTEGER, ColumnType.BOOLEAN)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column's rules.
+
+    Type, presence and the null limit are always hard (a breach quarantines the
+    file). `min`, `max` and `categories` are soft (reported, left to drift)
+    unless `hard` is set.
+    """
+
+    name: str
+    type: ColumnType
+    nulls: float = 0.0  # tolerated share of nulls, 0..1
+    min: float | None = None
+    max: float | None = None
+    categories: tuple[str, ...] = ()
+    max_categories: int = 1000
+    hard: bool = False
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What an upload must look like. `features` are what an estimator is shown."""
+
+    columns: tuple[Column, ...]
+    target: str
+    time: str | None = None
+    keys: tuple[str, ...] = ()
+    min_rows: int = 1
+    max_rows: int = 50_000_000
+    max_bad_rows: float = 0.0  # tolerated share of rows that break a hard rule; they are left out
+
+    def column(self, name: str) -> Column:
+        return next(column for column in self.columns if column.name == name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def features(self) -> tuple[Column, ...]:
+        """Columns an estimator learns from: all but target, time, keys, timestamps and text."""
+        aside = {self.target, self.time, *self.keys}
+        return tuple(
+            column
+            for column in self.columns
+            if column.name not in aside and column.type not in (ColumnType.TIMESTAMP, ColumnType.TEXT)
+        )
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all rules; equal contracts have equal digests."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,350 @@
+"""Model folders: `models/<name>/model.toml` and the optional `model.py` beside it.
+
+Every mistake in a folder is reported at once, each with file, key and fix.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from refit.contract import Column, ColumnType, Contract
+from refit.errors import ConfigError, UnknownModel
+from refit.metrics import METRICS, Task
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+CANDIDATES = ("full", "recent")
+
+
+@dataclass(frozen=True)
+class Triggers:
+    """What starts a retraining besides a person. Rows are labelled rows the champion has not learned from."""
+
+    drift: bool = True
+    new_rows: int = 0  # this many new rows are reason enough; 0 is off
+    min_new_rows: int = 1000  # fewer cannot prove a gain, so wait
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What a challenger must show on rows that neither model has seen."""
+
+    metric: str
+    min_score: float | None = None  # absolute; decides alone for a first model
+    margin: float = 0.0  # the gain's lower bound must exceed it
+    confidence: float = 0.95  # one-sided
+    min_test_rows: int = 200
+
+
+@dataclass(frozen=True)
+class Training:
+    candidates: tuple[str, ...] = ("full",)
+    recent_rows: int = 100_000  # what the candidate "recent" learns from
+    test_share: float = 0.4  # newest share of the rows new to the champion
+    selection_share: float = 0.2  # the share before it; only with several candidates
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One declared model."""
+
+    name: str
+    task: Task
+    contract: Contract
+    triggers: Triggers
+    gates: Gates
+    training: Training
+    estimator: Mapping[str, Any] = field(default_factory=dict)  # parameters of the default estimator
+    code: str | None = None  # path of model.py
+    code_sha256: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all that shapes a training: declaration and code."""
+        shape = {k: v for k, v in asdict(self).items() if k != "code"}
+        return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def find_models(folder: Path) -> dict[str, ModelSpec]:
+    """Read every model folder below `folder`.
+
+    Raises
+    ------
+    ConfigError
+        With all mistakes of all models, one a line.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; make it, or name another with --models DIR")
+    specs, mistakes = {}, []
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir() or path.name.startswith((".", "_")):
+            continue
+        try:
+            specs[path.name] = load_model(path)
+        except ConfigError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    if not specs:
+        raise ConfigError(f"{folder}: no model in it; a model is a folder with a model.toml")
+    return specs
+
+
+def get_model(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
+    """The model of that name, or UnknownModel naming the known ones."""
+    try:
+        return specs[name]
+    except KeyError:
+        known = ", ".join(sorted(specs)) or "none"
+        near = difflib.get_close_matches(name, specs, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UnknownModel(f"no model {name[:80]!r} is deployed; known models: {known}.{hint}") from None
+
+
+def load_model(folder: Path) -> ModelSpec:
+    """Read one model folder; raises ConfigError with all its mistakes."""
+    path = folder / "model.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: missing; a model folder needs a model.toml") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    reader = _Reader(path)
+    if not NAME.fullmatch(folder.name):
+        reader.mistake(
+            "(folder name)", f"{folder.name!r} must be lower-case letters, digits and dashes, 63 at most"
+        )
+    code = folder / "model.py"
+    spec = reader.spec(folder.name, document, code if code.is_file() else None)
+    if reader.mistakes:
+        raise ConfigError("\n".join(reader.mistakes))
+    return spec
+
+
+def build_function(spec: ModelSpec) -> Any:
+    """`build` of the model's model.py, or None when there is no model.py."""
+    if spec.code is None:
+        return None
+    module_spec = importlib.util.spec_from_file_location(f"refit_model_{spec.name}", spec.code)
+    if module_spec is None or module_spec.loader is None:
+        raise ConfigError(f"{spec.code}: cannot be loaded as a Python module")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - anything may be wrong in a user's file; it is named here
+        raise ConfigError(f"{spec.code}: fails on import: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, "build", None)):
+        raise ConfigError(f"{spec.code}: define build() that returns a scikit-learn estimator or Pipeline")
+    return module.build
+
+
+class _Reader:
+    """Reads one document and collects its mistakes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mistakes: list[str] = []
+
+    def mistake(self, key: str, text: str) -> None:
+        self.mistakes.append(f"{self.path}: {key}: {text}")
+
+    def take(self, table: Mapping[str, Any], prefix: str, allowed: Mapping[str, type | tuple[type, ...]]) -> dict:
+        """The table's known keys of the right type; everything else is a mistake."""
+        taken = {}
+        for key, value in table.items():
+            label = f"{prefix}{key}"
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, n=1)
+                fix = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(allowed))}"
+                self.mistake(label, f"unknown key; {fix}")
+            elif not _is(value, allowed[key]):
+                self.mistake(label, f"must be {_type_name(allowed[key])}, not {value!r}")
+            else:
+                taken[key] = value
+        return taken
+
+    def spec(self, name: str, document: Mapping[str, Any], code: Path | None) -> ModelSpec:
+        sections = {
+            "contract": dict,
+            "columns": dict,
+            "triggers": dict,
+            "training": dict,
+            "gates": dict,
+            "estimator": dict,
+        }
+        top = self.take(document, "", {"task": str, "target": str, "time": str, "keys": list, **sections})
+        for key in ("task", "target"):
+            if key not in document:
+                self.mistake(key, "missing")
+        try:
+            task = Task(top.get("task", "binary"))
+        except ValueError:
+            task = Task.BINARY
+            self.mistake("task", f"must be one of {', '.join(Task)}, not {top['task']!r}")
+        contract = self.contract(top)
+        training = self.training(top.get("training", {}))
+        return ModelSpec(
+            name=name,
+            task=task,
+            contract=contract,
+            triggers=self.triggers(top.get("triggers", {})),
+            gates=self.gates(top.get("gates"), task),
+            training=training,
+            estimator=top.get("estimator", {}),
+            code=str(code) if code else None,
+            code_sha256=hashlib.sha256(code.read_bytes()).hexdigest() if code else "",
+        )
+
+    def contract(self, top: Mapping[str, Any]) -> Contract:
+        rules = self.take(
+            top.get("contract", {}),
+            "contract.",
+            {"min_rows": int, "max_rows": int, "max_bad_rows": (int, float)},
+        )
+        columns = tuple(self.column(key, value) for key, value in top.get("columns", {}).items())
+        names = {column.name for column in columns}
+        if not columns:
+            self.mistake("columns", 'missing; declare each as: name = { type = "number" }')
+        target, time, keys = top.get("target", ""), top.get("time"), top.get("keys", [])
+        for key, value in [("target", target), ("time", time), *(("keys", k) for k in keys)]:
+            if value and value not in names:
+                self.mistake(key, f"{value!r} is not declared under [columns]")
+        by_name = {column.name: column for column in columns}
+        if target in names and by_name[target].type in (ColumnType.TIMESTAMP, ColumnType.TEXT):
+            self.mistake("target", f"{target!r} is a {by_name[target].type}; it must be a category or a number")
+        if time in names and by_name[time].type is not ColumnType.TIMESTAMP:
+            self.mistake("time", f"{time!r} must be declared with type = \"timestamp\"")
+        if not 0 <= rules.get("max_bad_rows", 0) < 1:
+            self.mistake("contract.max_bad_rows", "must be a share: 0 or more and below 1")
+        contract = Contract(columns=columns, target=target, time=time, keys=tuple(keys), **rules)
+        if contract.min_rows < 1 or contract.max_rows < contract.min_rows:
+            self.mistake("contract.min_rows", "must be at least 1 and at most contract.max_rows")
+        if columns and not contract.features:
+            self.mistake("columns", "no feature is left beside target, time, keys, timestamps and text")
+        return contract
+
+    def column(self, name: str, table: Any) -> Column:
+        prefix = f"columns.{name}"
+        if not isinstance(table, dict):
+            self.mistake(prefix, 'must be a table such as { type = "number" }')
+            return Column(name, ColumnType.TEXT)
+        number = (int, float)
+        taken = self.take(
+            table,
+            f"{prefix}.",
+            {
+                "type": str,
+                "nulls": number,
+                "min": number,
+                "max": number,
+                "categories": list,
+                "max_categories": int,
+                "hard": bool,
+            },
+        )
+        try:
+            kind = ColumnType(taken.pop("type", ""))
+        except ValueError:
+            self.mistake(f"{prefix}.type", f"must be one of {', '.join(ColumnType)}")
+            kind = ColumnType.TEXT
+        categories = tuple(str(value) for value in taken.pop("categories", ()))
+        column = Column(name, kind, categories=categories, **taken)
+        if not 0 <= column.nulls <= 1:
+            self.mistake(f"{prefix}.nulls", "must be a share between 0 and 1")
+        if (column.min is not None or column.max is not None) and kind not in (
+            ColumnType.NUMBER,
+            ColumnType.INTEGER,
+        ):
+            self.mistake(prefix, f"min and max are for numbers, not for a {kind}")
+        if column.min is not None and column.max is not None and column.min > column.max:
+            self.mistake(f"{prefix}.min", f"{column.min} is above max {column.max}")
+        if categories and kind is not ColumnType.CATEGORY:
+            self.mistake(f"{prefix}.categories", f"are for a category, not for a {kind}")
+        return column
+
+    def triggers(self, table: Mapping[str, Any]) -> Triggers:
+        taken = self.take(table, "triggers.", {"drift": bool, "new_rows": int, "min_new_rows": int})
+        triggers = Triggers(**taken)
+        for key in ("new_rows", "min_new_rows"):
+            if getattr(triggers, key) < 0:
+                self.mistake(f"triggers.{key}", "must not be negative")
+        return triggers
+
+    def training(self, table: Mapping[str, Any]) -> Training:
+        taken = self.take(
+            table,
+            "training.",
+            {
+                "candidates": list,
+                "recent_rows": int,
+                "test_share": float,
+                "selection_share": float,
+                "seed": int,
+            },
+        )
+        candidates = tuple(taken.pop("candidates", ("full",)))
+        unknown = [c for c in candidates if c not in CANDIDATES]
+        if unknown or not candidates or len(set(candidates)) != len(candidates):
+            self.mistake("training.candidates", f"must name some of {', '.join(CANDIDATES)}, each once")
+        training = Training(candidates=candidates, **taken)
+        if not 0 < training.test_share < 1:
+            self.mistake("training.test_share", "must lie between 0 and 1")
+        if not 0 < training.selection_share < 1 - training.test_share:
+            self.mistake("training.selection_share", "must be above 0 and leave rows beside test_share")
+        if training.recent_rows < 1:
+            self.mistake("training.recent_rows", "must be at least 1")
+        return training
+
+    def gates(self, table: Mapping[str, Any] | None, task: Task) -> Gates:
+        known = sorted(name for name, metric in METRICS.items() if task in metric.tasks)
+        if table is None:
+            self.mistake("gates", f"missing; at least: [gates] metric = one of {', '.join(known)}")
+            return Gates(metric="")
+        number = (int, float)
+        taken = self.take(
+            table,
+            "gates.",
+            {
+                "metric": str,
+                "min_score": number,
+                "margin": number,
+                "confidence": float,
+                "min_test_rows": int,
+            },
+        )
+        metric = taken.pop("metric", "")
+        if metric not in known:
+            self.mistake("gates.metric", f"must be one of {', '.join(known)} for task {task}, not {metric!r}")
+        gates = Gates(metric=metric, **taken)
+        if not 0.5 <= gates.confidence < 1:
+            self.mistake("gates.confidence", "must be at least 0.5 and below 1")
+        if gates.min_test_rows < 20:
+            self.mistake("gates.min_test_rows", "must be at least 20; fewer rows prove nothing")
+        if gates.margin < 0:
+            self.mistake("gates.margin", "must not be negative: it is the gain a challenger must show")
+        best = METRICS[metric].best if metric in METRICS else None
+        if gates.min_score is not None and best is not None and gates.min_score >= best:
+            self.mistake("gates.min_score", f"{gates.min_score} cannot be reached: {metric} ends at {best}")
+        return gates
+
+
+def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if isinstance(value, bool):
+        return bool in kinds
+    return isinstance(value, kinds)
+
+
+def _type_name(kind: type | tuple[type, ...]) -> str:
+    names = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
+    return "a number" if isinstance(kind, tuple) else names.get(kind, "a number such as 0.5")

@@ -1,0 +1,131 @@
+"""The decision point: what to do about a knock, and why, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from refit.batches import Upload
+from refit.models import ModelSpec
+
+
+class Trigger(StrEnum):
+    """Who knocks."""
+
+    DATA = "data"  # a batch was accepted and its drift checked
+    ON_DEMAND = "on_demand"
+    BACKFILL = "backfill"
+    RUN_ENDED = "run_ended"  # a pending knock gets its turn
+
+
+class Answer(StrEnum):
+    RETRAIN = "retrain"
+    WAIT = "wait"
+    SKIP = "skip"
+
+
+@dataclass(frozen=True)
+class Knock:
+    """A wish for a retraining. `knock_id` is the same however often the wish is delivered."""
+
+    knock_id: str
+    model: str
+    trigger: Trigger
+    reason: str
+    requested_by: str
+    at: str
+    force: bool = False
+    drifted: tuple[str, ...] = ()  # messages of the columns that drifted
+    batch_id: str = ""
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Retraining put off until a time, by a backfill or a person."""
+
+    until: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True)
+class State:
+    """What a decision looks at."""
+
+    inputs: Sequence[Upload]  # what would be learned from, oldest first
+    inputs_digest: str
+    champion: str | None  # version
+    learned: frozenset[str]  # batch ids the champion learned from
+    running: str | None = None  # run id
+    pending: bool = False
+    last_run: str | None = None
+    last_digest: str = ""  # inputs of the last finished run
+    hold: Hold | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    answer: Answer
+    reasons: tuple[str, ...]
+    look_again_at: str | None = None
+    new_rows: int = field(default=0)
+
+
+def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
+    """Answer a knock. Pure: the same knock, state and time give the same answer.
+
+    `now` is ISO 8601 in UTC and orders as text.
+    """
+    fresh = [upload for upload in state.inputs if upload.batch_id not in state.learned]
+    new_rows = sum(upload.rows for upload in fresh)
+
+    def answer(which: Answer, *reasons: str, again: str | None = None) -> Decision:
+        return Decision(which, reasons, again, new_rows)
+
+    if state.hold and state.hold.until > now:
+        return answer(
+            Answer.WAIT,
+            f"on hold until {state.hold.until} by {state.hold.by}: {state.hold.reason}",
+            again=state.hold.until,
+        )
+    if not state.inputs:
+        return answer(Answer.SKIP, f"nothing accepted yet; drop files under incoming/{spec.name}/")
+    if state.running:
+        turn = "already pending" if state.pending else "pending"
+        return answer(Answer.WAIT, f"{state.running} is running; {turn}, one run after it learns from all new data")
+    if state.inputs_digest == state.last_digest and not knock.force:
+        return answer(
+            Answer.SKIP,
+            f"{state.last_run} already ran on exactly these inputs; add data, change the model, or use --force",
+        )
+    if new_rows == 0:
+        return answer(
+            Answer.SKIP, "every accepted row is known to the champion; nothing is left to compare models on"
+        )
+    needed = max(spec.triggers.min_new_rows, 1)
+    if new_rows < needed and not knock.force:
+        return answer(
+            Answer.SKIP,
+            f"{new_rows} new rows, {needed} are needed to prove a gain: {needed - new_rows} are missing",
+        )
+    if state.champion is None:
+        return answer(Answer.RETRAIN, f"no champion yet and {new_rows} rows to learn from")
+    if knock.trigger in (Trigger.ON_DEMAND, Trigger.BACKFILL):
+        return answer(Answer.RETRAIN, f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows")
+    reasons = []
+    if knock.drifted and spec.triggers.drift:
+        reasons.append(f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3]))
+    if spec.triggers.new_rows and new_rows >= spec.triggers.new_rows:
+        reasons.append(f"{new_rows} new rows reach the {spec.triggers.new_rows} that start a retraining")
+    if knock.trigger is Trigger.RUN_ENDED:
+        reasons.append(f"pending since {knock.at}: {knock.reason}")
+    if reasons:
+        return answer(Answer.RETRAIN, *reasons, f"{new_rows} new rows")
+    quiet = "drift does not start a retraining of this model" if knock.drifted else "no column drifted"
+    missing = (
+        f"{new_rows} new rows of the {spec.triggers.new_rows} that start a retraining"
+        if spec.triggers.new_rows
+        else f"{new_rows} new rows do not start one by themselves"
+    )
+    return answer(Answer.SKIP, quiet, missing)

@@ -1,0 +1,102 @@
+"""Reading an upload: the content decides what it is, not its name."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pc_csv
+import pyarrow.parquet as pq
+
+from refit.errors import UnreadableFile
+
+NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+
+
+def read_table(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
+    """Read a Parquet, CSV or gzipped CSV file.
+
+    CSV columns come as strings; the contract says what they are.
+
+    Parameters
+    ----------
+    max_rows, max_bytes
+        Limits on what the file unpacks to; beyond them it is refused before it fills the memory.
+
+    Raises
+    ------
+    UnreadableFile
+        With a sentence that says what is wrong.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    if not head:
+        raise UnreadableFile("The file is empty (0 bytes); upload it again.")
+    try:
+        if head == b"PAR1":
+            return _parquet(path, max_rows, max_bytes)
+        if head[:2] == b"\x1f\x8b":
+            with tempfile.NamedTemporaryFile(dir=path.parent) as plain:
+                _gunzip(path, Path(plain.name), max_bytes)
+                return _csv(Path(plain.name))
+        return _csv(path)
+    except (pa.ArrowException, OSError, EOFError) as error:
+        kind = "Parquet" if head == b"PAR1" else "CSV"
+        raise UnreadableFile(f"Not readable as {kind}: {_first_line(error)}; write the file again.") from error
+
+
+def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
+    file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
+    nested = [field.name for field in file.schema_arrow if pa.types.is_nested(field.type)]
+    if nested:
+        raise UnreadableFile(f"Nested columns: {', '.join(nested)}; flatten each into columns of its own.")
+    if file.metadata.num_rows > max_rows:
+        raise UnreadableFile(f"{file.metadata.num_rows} rows, at most {max_rows} are allowed; split the file.")
+    unpacked = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+    if unpacked > max_bytes:
+        raise UnreadableFile(f"Unpacks to {unpacked} bytes, at most {max_bytes} are allowed; split the file.")
+    table = file.read()
+    if table.num_rows != file.metadata.num_rows:
+        raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
+    return table
+
+
+def _csv(path: Path) -> pa.Table:
+    with path.open("rb") as file:
+        head = file.read(65536)
+    if b"\0" in head:
+        raise UnreadableFile("Neither Parquet nor text (it holds NUL bytes); upload Parquet, CSV or gzipped CSV.")
+    names = pc_csv.open_csv(path).schema.names
+    options = pc_csv.ConvertOptions(
+        column_types={name: pa.string() for name in names},
+        null_values=NULL_WORDS,
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return pc_csv.read_csv(path, convert_options=options)
+
+
+def _gunzip(path: Path, target: Path, max_bytes: int) -> None:
+    with gzip.open(path) as packed, target.open("wb") as plain:
+        shutil.copyfileobj(_Limited(packed, max_bytes), plain, 1 << 20)
+
+
+class _Limited:
+    """Stops a decompression bomb at `limit` bytes."""
+
+    def __init__(self, file: gzip.GzipFile, limit: int) -> None:
+        self.file, self.limit, self.seen = file, limit, 0
+
+    def read(self, size: int) -> bytes:
+        data = self.file.read(size)
+        self.seen += len(data)
+        if self.seen > self.limit:
+            raise UnreadableFile(f"Unpacks to more than {self.limit} bytes; split the file.")
+        return data
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

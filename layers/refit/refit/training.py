@@ -1,0 +1,262 @@
+"""From frozen inputs to a fitted estimator: blocks of time, labels, candidates."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refit.contract import Column, ColumnType
+from refit.errors import ConfigError, NotEnoughData, TrainingError
+from refit.metrics import CLASSIFICATION, Task
+from refit.models import ModelSpec, build_function
+from refit.shard import Shard, concatenate, to_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled rows in time order.
+
+    `rows` is the joint shard; `labels` has shape (n,): codes into `classes`, or
+    values for regression; `seen` masks the rows the champion has learned from.
+    """
+
+    rows: Shard
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    seen: np.ndarray
+    features: tuple[Column, ...]
+
+    def frame(self, index: np.ndarray) -> pd.DataFrame:
+        """Features of the rows at `index`."""
+        return to_frame(self.rows.take(index), [column.name for column in self.features])
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Row positions, each in time order. Candidates learn on `train`, one is
+    chosen on `selection` (empty with a single candidate), and that one is
+    tested once on `test`."""
+
+    train: np.ndarray
+    selection: np.ndarray
+    test: np.ndarray
+
+
+def assemble(shards: Sequence[Shard], seen: Sequence[bool], spec: ModelSpec) -> Dataset:
+    """Join batches into one data set in time order.
+
+    Parameters
+    ----------
+    shards
+        Oldest first; without a time column this order is the time order.
+    seen
+        For each shard, whether the champion has learned from it.
+    """
+    contract = spec.contract
+    wanted = [contract.column(contract.target), *contract.features]
+    if contract.time:
+        wanted.append(contract.column(contract.time))
+    joint = concatenate(shards, wanted)
+    known = np.repeat(np.array(seen, dtype=bool), [shard.rows for shard in shards])
+    labelled = ~joint.is_null(contract.target)
+    order = np.flatnonzero(labelled)
+    if contract.time:
+        order = order[np.argsort(joint.columns[contract.time][order], kind="stable")]
+    rows = joint.take(order)
+    labels, classes = encode_labels(rows, contract.target, spec.task)
+    return Dataset(rows, labels, classes, known[order], contract.features)
+
+
+def encode_labels(
+    rows: Shard, target: str, task: Task, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels as an estimator is given them.
+
+    Returns
+    -------
+    labels
+        Shape (n,): values for regression; else codes into `classes`, -1 for a class not among them.
+    classes
+        Names of the classes, sorted; given ones are kept. Empty for regression.
+    """
+    values = rows.columns[target]
+    if task is Task.REGRESSION:
+        return values.astype(float), ()
+    if rows.types[target] is ColumnType.CATEGORY:
+        words = np.array([*rows.vocabularies[target], ""], dtype=object)
+        names = words[values]
+    else:
+        names = np.array([f"{value:g}" for value in values], dtype=object)
+    if classes is None:
+        classes = tuple(sorted(set(names.tolist())))
+    position = {name: code for code, name in enumerate(classes)}
+    return np.array([position.get(name, -1) for name in names], dtype=np.int64), tuple(classes)
+
+
+def split(dataset: Dataset, spec: ModelSpec) -> Blocks:
+    """Cut the newest rows that the champion has not seen into selection and test block.
+
+    Everything else is learned from. With files that arrive in order that is
+    the past; a late month is tested on itself although newer rows are known.
+
+    Raises
+    ------
+    NotEnoughData
+        Saying how many rows are there and how many are needed.
+    """
+    fresh = np.flatnonzero(~dataset.seen)
+    several = len(spec.training.candidates) > 1
+    n_test = int(len(fresh) * spec.training.test_share)
+    n_selection = int(len(fresh) * spec.training.selection_share) if several else 0
+    needed = spec.gates.min_test_rows
+    if n_test < needed or (several and n_selection < needed // 2):
+        raise NotEnoughData(
+            f"{len(fresh)} labelled rows are new to the champion; with test_share {spec.training.test_share} they "
+            f"give {n_test} test rows, gates.min_test_rows asks for {needed}; add data or lower it"
+        )
+    test = fresh[len(fresh) - n_test :]
+    selection = fresh[len(fresh) - n_test - n_selection : len(fresh) - n_test]
+    held_out = np.zeros(len(dataset.labels), dtype=bool)
+    held_out[test] = held_out[selection] = True
+    train = np.flatnonzero(~held_out)
+    if len(train) < needed:
+        raise NotEnoughData(f"only {len(train)} rows are left to learn from; at least {needed} are needed")
+    return Blocks(train, selection, test)
+
+
+def candidate_rows(candidate: str, train: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """The part of the training block that a candidate learns from."""
+    return train[-spec.training.recent_rows :] if candidate == "recent" else train
+
+
+def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
+    """Build and fit the model's estimator on the rows at `index`.
+
+    Raises
+    ------
+    TrainingError
+        With what the estimator said.
+    """
+    labels = dataset.labels[index]
+    if spec.task in CLASSIFICATION and len(np.unique(labels)) < 2:
+        raise NotEnoughData(f"all {len(index)} training rows have the same label; add rows of another class")
+    frame = dataset.frame(index)
+    estimator = build(spec)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # convergence and such: the evaluation judges, not a warning
+            return estimator.fit(frame, labels)
+    except Exception as error:  # noqa: BLE001 - a user's estimator may raise anything; it is named here
+        raise TrainingError(f"{type(estimator).__name__}.fit failed: {type(error).__name__}: {error}") from error
+
+
+def build(spec: ModelSpec) -> Any:
+    """The model's own estimator, else the default one, seeded and unfitted."""
+    own = build_function(spec)
+    if own is None:
+        return default_estimator(spec)
+    try:
+        estimator = own()
+    except Exception as error:  # noqa: BLE001 - a user's code may raise anything; it is named here
+        raise ConfigError(f"{spec.code}: build() failed: {type(error).__name__}: {error}") from error
+    if not hasattr(estimator, "fit") or not hasattr(estimator, "predict"):
+        raise ConfigError(f"{spec.code}: build() returned {type(estimator).__name__}, not an estimator")
+    if spec.task in CLASSIFICATION and not hasattr(estimator, "predict_proba"):
+        raise ConfigError(f"{spec.code}: build() must return a classifier with predict_proba")
+    return _seeded(estimator, spec.training.seed)
+
+
+def default_estimator(spec: ModelSpec) -> Any:
+    """Histogram gradient boosting on ordinal-encoded categories; [estimator] sets its parameters."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    categories = [c.name for c in spec.contract.features if c.type is ColumnType.CATEGORY]
+    numbers = [c.name for c in spec.contract.features if c.type is not ColumnType.CATEGORY]
+    encoder = OrdinalEncoder(
+        handle_unknown="use_encoded_value",
+        unknown_value=np.nan,  # as a missing value: boosting learns a direction for those
+        encoded_missing_value=np.nan,
+        max_categories=250,  # boosting bins 255 at most; the rare ones share a code
+    )
+    prepare = ColumnTransformer([("category", encoder, categories), ("number", "passthrough", numbers)])
+    kind = HistGradientBoostingRegressor if spec.task is Task.REGRESSION else HistGradientBoostingClassifier
+    try:
+        boosting = kind(
+            categorical_features=list(range(len(categories))) or None,
+            random_state=spec.training.seed,
+            **{"early_stopping": False, **spec.estimator},
+        )
+    except TypeError as error:
+        raise ConfigError(f"models/{spec.name}/model.toml: [estimator]: {error}") from error
+    return Pipeline([("prepare", prepare), ("model", boosting)])
+
+
+def _seeded(estimator: Any, seed: int) -> Any:
+    unset = {
+        name: seed
+        for name, value in estimator.get_params(deep=True).items()
+        if name.split("__")[-1] == "random_state" and value is None
+    }
+    return estimator.set_params(**unset)
+
+
+def predict(estimator: Any, frame: pd.DataFrame, task: Task, needs: str) -> np.ndarray:
+    """Predictions in the form that a metric needs (see `metrics.Metric.needs`)."""
+    if needs == "proba":
+        proba = np.asarray(estimator.predict_proba(frame), dtype=float)
+        return proba[:, 1] if task is Task.BINARY else proba
+    return np.asarray(estimator.predict(frame))
+
+
+def align_proba(proba: np.ndarray, estimator_classes: Sequence[int], k: int) -> np.ndarray:
+    """Spread probabilities, shape (n, fitted classes), over all `k` classes."""
+    if proba.ndim == 1 or proba.shape[1] == k:
+        return proba
+    full = np.zeros((len(proba), k))
+    full[:, list(estimator_classes)] = proba
+    return full
+
+
+def frame_of_records(
+    records: Sequence[Mapping[str, Any]], features: Sequence[Mapping[str, str]]
+) -> pd.DataFrame:
+    """A frame in the form the estimator was fitted on, from JSON-like records.
+
+    Absent and unconvertible values are missing values; unknown keys are passed over.
+    """
+    import pandas as pd
+
+    data: dict[str, Any] = {}
+    for feature in features:
+        name, kind = feature["name"], ColumnType(feature["type"])
+        values = [record.get(name) for record in records]
+        if kind is ColumnType.CATEGORY:
+            words = [_word(value) for value in values]
+            known = sorted({word for word in words if word is not None})
+            data[name] = pd.Categorical(words, categories=pd.Index(known, dtype=object))
+        else:
+            data[name] = np.array([_float(value) for value in values], dtype=float)
+    return pd.DataFrame(data)
+
+
+def _word(value: Any) -> str | None:
+    if value is None or value != value:  # NaN is not itself
+        return None
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _float(value: Any) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError):
+        return float("nan")
