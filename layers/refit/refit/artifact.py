@@ -14,12 +14,15 @@ from refit.errors import ArtifactError
 
 MAX_BYTES = 512 << 20
 MAX_UNPACKED_BYTES = 2 << 30
-# Types beyond those that skops trusts by itself; each only holds data.
+# Types beyond those that skops trusts by itself. Each only holds data, but for
+# partial and check_array: boosting with categories keeps a partial of check_array,
+# and what a partial holds must be on a list, too.
 ALLOWED_TYPES = (
+    "functools.partial",
     "numpy.dtype",
     "sklearn.compose._column_transformer._RemainderColsList",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn._loss.link.Interval",
+    "sklearn.utils.validation.check_array",
 )
 
 

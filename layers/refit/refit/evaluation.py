@@ -11,7 +11,7 @@ import numpy as np
 from refit.metrics import METRICS, Task, score
 from refit.models import Gates
 
-RESAMPLES = 400
+RESAMPLES = 300
 TIME_BLOCKS = 40
 
 

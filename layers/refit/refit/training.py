@@ -147,6 +147,9 @@ def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
     labels = dataset.labels[index]
     if spec.task in CLASSIFICATION and len(np.unique(labels)) < 2:
         raise NotEnoughData(f"all {len(index)} training rows have the same label; add rows of another class")
+    if spec.task is Task.BINARY and len(dataset.classes) > 2:
+        some = ", ".join(dataset.classes[:5])
+        raise TrainingError(f"task is binary but {spec.contract.target!r} has the classes {some}; use multiclass")
     frame = dataset.frame(index)
     estimator = build(spec)
     try:
@@ -210,21 +213,35 @@ def _seeded(estimator: Any, seed: int) -> Any:
     return estimator.set_params(**unset)
 
 
-def predict(estimator: Any, frame: pd.DataFrame, task: Task, needs: str) -> np.ndarray:
-    """Predictions in the form that a metric needs (see `metrics.Metric.needs`)."""
-    if needs == "proba":
-        proba = np.asarray(estimator.predict_proba(frame), dtype=float)
-        return proba[:, 1] if task is Task.BINARY else proba
-    return np.asarray(estimator.predict(frame))
+def predict(
+    estimator: Any,
+    frame: pd.DataFrame,
+    task: Task,
+    needs: str,
+    own_classes: Sequence[str] = (),
+    classes: Sequence[str] = (),
+) -> np.ndarray:
+    """Predictions in the form that a metric needs (see `metrics.Metric.needs`).
 
-
-def align_proba(proba: np.ndarray, estimator_classes: Sequence[int], k: int) -> np.ndarray:
-    """Spread probabilities, shape (n, fitted classes), over all `k` classes."""
-    if proba.ndim == 1 or proba.shape[1] == k:
-        return proba
-    full = np.zeros((len(proba), k))
-    full[:, list(estimator_classes)] = proba
-    return full
+    Parameters
+    ----------
+    own_classes
+        Class names in the order of the labels the estimator was fitted on.
+    classes
+        Class names in the order of the labels it is scored against. A class
+        that the estimator does not know has probability 0.
+    """
+    if task is Task.REGRESSION:
+        return np.asarray(estimator.predict(frame), dtype=float)
+    place = [classes.index(own_classes[code]) if own_classes[code] in classes else -1 for code in estimator.classes_]
+    if needs == "label":
+        lookup = dict(zip(estimator.classes_, place, strict=True))
+        return np.array([lookup[code] for code in estimator.predict(frame)], dtype=np.int64)
+    given = np.asarray(estimator.predict_proba(frame), dtype=float)
+    proba = np.zeros((len(frame), len(classes) + 1))
+    proba[:, place] = given  # what is not among `classes` lands in the last column
+    proba = proba[:, :-1]
+    return proba[:, 1] if task is Task.BINARY else proba
 
 
 def frame_of_records(

@@ -1,0 +1,227 @@
+"""Where the embedded engine (ministack) behaves unlike AWS in ways that Refit relies on.
+
+Each `Edit` replaces one exact piece of the engine's source while it runs. The piece must occur exactly once,
+so an engine that no longer looks as expected is refused at start, not misread later.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import textwrap
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from types import FunctionType
+from typing import Any
+
+PINNED = "1.5.33"
+
+# Environments of one function that run at a time. A worker with scikit-learn takes 150 to 250 MB and a core.
+WORKERS_PER_FUNCTION = max(2, os.cpu_count() or 2)
+
+
+class EngineChanged(Exception):
+    """The installed ministack is not the one these edits were written for."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where} of ministack {version('ministack')} is not as in {PINNED}, the version that is pinned. "
+            "Run `make setup` to install the pinned versions."
+        )
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement in the engine's source.
+
+    where : "module:attribute", a function, a method or a string constant
+    why   : what AWS does, and what goes wrong without it
+    old   : exact source text; must occur once
+    new   : what stands there instead
+    """
+
+    where: str
+    why: str
+    old: str
+    new: str
+
+
+EDITS = (
+    Edit(
+        "ministack.core.lambda_runtime:_PYTHON_WORKER_SCRIPT",
+        "AWS reports a raised exception by its class name; the worker reports the message alone.",
+        """{"status": "error", "error": str(e), "trace": traceback.format_exc()}""",
+        """{"status": "error", "error": str(e), "trace": traceback.format_exc(), "raised": type(e).__name__}""",
+    ),
+    Edit(
+        "ministack.core.lambda_runtime:_PYTHON_WORKER_SCRIPT",
+        "A module that cannot be imported says only its message; AWS gives the traceback too.",
+        """json.dumps({"status": "error", "error": str(e)})""",
+        """json.dumps({"status": "error", "error": traceback.format_exc()})""",
+    ),
+    Edit(
+        "ministack.services.lambda_svc:_execute_function_warm",
+        "Step Functions matches ErrorEquals against errorType, which is always Runtime.HandlerError here.",
+        """error_type = "Runtime.HandlerError"\n""",
+        """error_type = result.get("raised") or "Runtime.ExitError"\n""",
+    ),
+    Edit(
+        "ministack.core.lambda_runtime:Worker.invoke",
+        "On AWS an environment outlives an exception; only an exit, a crash or a timeout ends it.",
+        """if response.get("status") == "error":\n            proc, self._proc""",
+        """if response.get("status") == "error" and not response.get("raised"):\n            proc, self._proc""",
+    ),
+    Edit(
+        "ministack.core.lambda_runtime:Worker._drain_stderr_bounded",
+        "Each call of a function that logs nothing waits 50 ms for a line. What it logged is in the pipe by then.",
+        "first_line_wait: float = 0.050",
+        "first_line_wait: float = 0.005",
+    ),
+    Edit(
+        "ministack.services.lambda_svc:_execute_function_warm",
+        "Every concurrent invocation would start a process; AWS has a fleet for that, this machine has not. "
+        "Waiting is safe because no function of ours waits for another.",
+        "worker, reason = acquire_worker(func_name, config, code_zip, qualifier=qualifier)\n",
+        "from refit_cli.local.shims import lease\n"
+        "    worker, reason = lease(acquire_worker, func_name, config, code_zip, qualifier=qualifier)\n",
+    ),
+    Edit(
+        "ministack.services.eventbridge:_dispatch_to_lambda",
+        "EventBridge invokes asynchronously: two retries, then the function's dead-letter queue. "
+        "Here a failed event would be lost.",
+        "threading.Thread(\n"
+        "        target=lambda_svc._execute_function_with_config_scope, args=(exec_record, event), daemon=True\n"
+        "    ).start()\n",
+        "lambda_svc.invoke_async_with_retry(exec_record, event)\n",
+    ),
+    Edit(
+        "ministack.services.cloudformation.provisioners:_lambda_create",
+        "A function's dead-letter queue is forgotten when the function is deployed.",
+        """"PackageType": "Image" if is_image else "Zip",\n""",
+        """"PackageType": "Image" if is_image else "Zip",\n"""
+        """            "DeadLetterConfig": props.get("DeadLetterConfig") or {},\n""",
+    ),
+    Edit(
+        "ministack.services.lambda_svc:_route_async_failure",
+        "A dead-letter queue gets the event as it was; the envelope is what an OnFailure destination gets.",
+        "body = json.dumps(envelope)\n",
+        """parked = _functions.get(func_name, {}).get("config", {}).get("DeadLetterConfig") or {}\n"""
+        """        body = json.dumps(event if parked.get("TargetArn") == target_arn else envelope)\n""",
+    ),
+    Edit(
+        "ministack.services.s3:_fire_s3_event",
+        "S3's events name the version that was written; without it an overwritten upload is read twice.",
+        "if reason is not None:\n",
+        'if version_id:\n                    detail["object"]["version-id"] = version_id\n'
+        "                if reason is not None:\n",
+    ),
+    Edit(
+        "ministack.services.cloudwatch:_dispatch_alarm_actions",
+        "CloudWatch announces every change of an alarm's state on the default bus; the engine only knows SNS.",
+        """if not alarm.get("ActionsEnabled", True):\n""",
+        "from refit_cli.local.shims import announce_alarm\n"
+        "    announce_alarm(alarm, old_state, new_state, reason)\n"
+        """    if not alarm.get("ActionsEnabled", True):\n""",
+    ),
+    Edit(
+        "ministack.services.stepfunctions:_start_execution",
+        "Starting a running execution again with the same name and input answers with that execution.",
+        "# Reject duplicate execution names\n",
+        "known = _executions.get(exec_arn)\n"
+        """    if known and known["status"] == "RUNNING" and known["input"] == data.get("input", "{}"):\n"""
+        """        return json_response({"executionArn": exec_arn, "startDate": known["startDate"]})\n""",
+    ),
+)
+
+
+def apply() -> None:
+    """Make every edit in this process. Raises EngineChanged."""
+    if version("ministack") != PINNED:
+        raise EngineChanged("The source")
+    for edit in EDITS:
+        _apply(edit)
+
+
+def _apply(edit: Edit) -> None:
+    module_name, _, path = edit.where.partition(":")
+    module = importlib.import_module(module_name)
+    *outer, name = path.split(".")
+    owner: Any = module
+    for part in outer:
+        owner = getattr(owner, part, None)
+    target = getattr(owner, name, None)
+    if isinstance(target, str):
+        setattr(owner, name, _replaced(target, edit))
+    elif isinstance(target, FunctionType):
+        # An earlier edit's result, or the file; the code is swapped inside the function object because
+        # dispatch tables and other modules hold on to it.
+        source = getattr(target, "edited_source", None) or textwrap.dedent(inspect.getsource(target))
+        source = _replaced(source, edit)
+        scratch: dict[str, Any] = {}
+        exec(compile(source, f"<{edit.where}, edited>", "exec"), dict(vars(module)), scratch)
+        target.__code__ = scratch[name].__code__
+        target.__defaults__ = scratch[name].__defaults__
+        target.edited_source = source  # type: ignore[attr-defined]
+    else:
+        raise EngineChanged(edit.where)
+
+
+def _replaced(source: str, edit: Edit) -> str:
+    if source.count(edit.old) != 1:
+        raise EngineChanged(edit.where)
+    return source.replace(edit.old, edit.new)
+
+
+def lease(acquire: Any, *args: Any, **kwargs: Any) -> tuple[Any, str]:
+    """Wait for a worker of the function instead of starting one more than this machine can carry."""
+    while True:
+        worker, reason = acquire(*args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
+        if worker is not None:
+            return worker, reason
+        time.sleep(0.01)
+
+
+_alarm_states: dict[str, dict[str, str]] = {}
+
+
+def announce_alarm(alarm: dict[str, Any], old_state: str, new_state: str, reason: str) -> None:
+    """Put a "CloudWatch Alarm State Change" event on the default bus, shaped as AWS's."""
+    from ministack.services import eventbridge
+
+    arn = alarm["AlarmArn"]
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "+0000"
+    state = {"value": new_state, "reason": reason, "timestamp": now}
+    previous = _alarm_states.get(arn, {"value": old_state, "reason": "", "timestamp": now})
+    _alarm_states[arn] = state
+    metric = {
+        "namespace": alarm.get("Namespace", ""),
+        "name": alarm.get("MetricName", ""),
+        "dimensions": {d["Name"]: d["Value"] for d in alarm.get("Dimensions") or []},
+    }
+    stat = alarm.get("ExtendedStatistic") or alarm.get("Statistic", "Average")
+    detail = {
+        "alarmName": alarm["AlarmName"],
+        "configuration": {
+            "description": alarm.get("AlarmDescription", ""),
+            "metrics": [
+                {
+                    "id": "m1",
+                    "metricStat": {"metric": metric, "period": alarm.get("Period", 60), "stat": stat},
+                    "returnData": True,
+                }
+            ],
+        },
+        "previousState": previous,
+        "state": state,
+    }
+    entry = {
+        "Source": "aws.cloudwatch",
+        "DetailType": "CloudWatch Alarm State Change",
+        "Detail": json.dumps(detail),
+        "Resources": [arn],
+    }
+    eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)

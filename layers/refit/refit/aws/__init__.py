@@ -1,0 +1,1 @@
+"""The edge: S3, DynamoDB, Step Functions, EventBridge. Nothing here decides."""

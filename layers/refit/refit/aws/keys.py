@@ -1,0 +1,71 @@
+"""Where everything lies in the two buckets. The only module that knows S3 keys.
+
+    data bucket                 written by people
+      incoming/<model>/<name>
+    store bucket                written by Refit
+      accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
+      quarantine/<model>/<upload>/reasons.json
+      drift/<model>/<batch>/<version>.json
+      runs/<model>/inputs/<digest>.json
+      runs/<model>/<run>/evaluation.json
+      artifacts/<model>/<sha256>.skops                     content-addressed
+      versions/<model>/<version>/reference.json
+"""
+
+from __future__ import annotations
+
+from refit.errors import BadMessage
+
+INCOMING = "incoming/"
+
+
+def incoming(model: str, name: str) -> str:
+    return f"{INCOMING}{model}/{name}"
+
+
+def model_of_incoming(key: str) -> tuple[str, str]:
+    """Model and file name of a key under incoming/; the model is empty when the key names none."""
+    if not key.startswith(INCOMING):
+        raise BadMessage(f"{key[:100]!r} is not under {INCOMING}")
+    model, slash, name = key.removeprefix(INCOMING).partition("/")
+    return (model, name) if slash else ("", model)
+
+
+def shard(model: str, batch_id: str) -> str:
+    return f"accepted/{model}/{batch_id}/shard.npz"
+
+
+def profile(model: str, batch_id: str) -> str:
+    return f"accepted/{model}/{batch_id}/profile.json"
+
+
+def batch_of_profile(key: str) -> tuple[str, str]:
+    """Model and batch of a profile's key."""
+    parts = key.split("/")
+    if len(parts) != 4 or parts[0] != "accepted" or parts[3] != "profile.json":
+        raise BadMessage(f"{key[:100]!r} is not the key of a profile")
+    return parts[1], parts[2]
+
+
+def reasons(model: str, upload_id: str) -> str:
+    return f"quarantine/{model}/{upload_id}/reasons.json"
+
+
+def drift(model: str, batch_id: str, version: str) -> str:
+    return f"drift/{model}/{batch_id}/{version}.json"
+
+
+def inputs(model: str, digest: str) -> str:
+    return f"runs/{model}/inputs/{digest}.json"
+
+
+def evaluation(model: str, run_id: str) -> str:
+    return f"runs/{model}/{run_id}/evaluation.json"
+
+
+def artifact(model: str, sha256: str) -> str:
+    return f"artifacts/{model}/{sha256}.skops"
+
+
+def reference(model: str, version: str) -> str:
+    return f"versions/{model}/{version}/reference.json"

@@ -1,0 +1,308 @@
+"""The registry table: every record, every conditional write. The only module that knows its keys.
+
+    pk                 sk
+    UPLOADS#<model>    <upload>                one object version and its outcome
+    CONTENT#<model>    <sha256>                first upload of that content
+    MODEL#<model>      SLOT                    what runs and what is pending
+                       CHAMPION                copy of the newest generation: the pointer
+                       GENERATION#<8 digits>   one change of the champion
+                       VERSION#<version>       one fitted model
+                       RUN#<8 digits>          one execution
+                       KNOCK#<knock>           one wish and the decision on it
+                       QUALITY#<batch>#<version>, DRIFT#<batch>#<version>
+
+A record is JSON in `body`; what conditions look at stands beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from enum import Enum
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from botocore.exceptions import ClientError
+
+from refit.batches import Upload
+from refit.errors import BadMessage, ChampionMoved, Conflict
+from refit.records import Answered, Generation, Quality, Run, RunStatus, Slot, Version
+
+T = TypeVar("T")
+Item = dict[str, Any]
+
+
+class Registry:
+    """Records by model. Reads are strongly consistent."""
+
+    def __init__(self, dynamodb: Any, table: str) -> None:
+        self.dynamodb, self.table = dynamodb, table
+
+    # ------------------------------------------------------------ uploads
+    def upload(self, model: str, upload_id: str) -> Upload | None:
+        return self._get(Upload, f"UPLOADS#{model}", upload_id)
+
+    def uploads(self, model: str) -> list[Upload]:
+        return [_read(Upload, item) for item in self._query(f"UPLOADS#{model}")]
+
+    def save_upload(self, upload: Upload) -> Upload:
+        """Write the next revision of an upload's record.
+
+        Raises
+        ------
+        Conflict
+            When another writer wrote that revision first.
+        """
+        saved = replace(upload, revision=upload.revision + 1)
+        item = _item(f"UPLOADS#{upload.model}", upload.upload_id, saved, revision=saved.revision)
+        self._write([_put(self.table, item, "revision", upload.revision or None)])
+        return saved
+
+    def first_with_content(self, model: str, sha256: str, key: str) -> str:
+        """Key of the first upload with that content: `key` itself when it is new."""
+        item = _item(f"CONTENT#{model}", sha256, {"key": key})
+        try:
+            self._write([_put(self.table, item, "pk", None)])
+            return key
+        except Conflict:
+            found = self._get_item(f"CONTENT#{model}", sha256)
+            return json.loads(found["body"]["S"])["key"] if found else key
+
+    # ------------------------------------------------------------ champion and versions
+    def champion(self, model: str) -> Generation | None:
+        return self._get(Generation, f"MODEL#{model}", "CHAMPION")
+
+    def generations(self, model: str) -> list[Generation]:
+        return self._list(Generation, model, "GENERATION#")
+
+    def version(self, model: str, version: str) -> Version | None:
+        return self._get(Version, f"MODEL#{model}", f"VERSION#{version}")
+
+    def versions(self, model: str) -> list[Version]:
+        return self._list(Version, model, "VERSION#")
+
+    def add_version(self, version: Version) -> Version:
+        """Record a version once; returns what is recorded, which a repeated attempt wrote before."""
+        try:
+            item = _item(f"MODEL#{version.model}", f"VERSION#{version.version}", version)
+            self._write([_put(self.table, item, "pk", None)])
+            return version
+        except Conflict:
+            return self.version(version.model, version.version) or version
+
+    def move_champion(self, change: Generation, closed: tuple[Run, Slot] | None = None) -> None:
+        """Make `change.version` the champion, provided the one before it still is.
+
+        Pointer, audit record and, for a promotion, the end of its run are one transaction.
+
+        Raises
+        ------
+        ChampionMoved
+            When the champion is no longer of generation `change.generation - 1`.
+        """
+        pk = f"MODEL#{change.model}"
+        expected = change.generation - 1
+        pointer = _item(pk, "CHAMPION", change, generation=change.generation)
+        audit = _item(pk, f"GENERATION#{change.generation:08d}", change)
+        writes = [
+            _put(self.table, pointer, "generation", expected or None),
+            _put(self.table, audit, "pk", None),
+        ]
+        if closed:
+            writes += self._closing(*closed)
+        try:
+            self._write(writes)
+        except Conflict as error:
+            now = self.champion(change.model)
+            if now is None or now.generation == expected:
+                raise  # the run or its slot was taken, not the champion
+            raise ChampionMoved(
+                f"the champion of {change.model} is now {now.version} (generation {now.generation}), no longer "
+                f"generation {expected}; the comparison was with another champion"
+            ) from error
+
+    # ------------------------------------------------------------ runs
+    def slot(self, model: str) -> Slot:
+        return self._get(Slot, f"MODEL#{model}", "SLOT") or Slot()
+
+    def run(self, model: str, run_id: str) -> Run | None:
+        return self._get(Run, f"MODEL#{model}", _run_sk(run_id))
+
+    def runs(self, model: str) -> list[Run]:
+        return self._list(Run, model, "RUN#")
+
+    def knock(self, model: str, knock_id: str) -> Answered | None:
+        return self._get(Answered, f"MODEL#{model}", f"KNOCK#{knock_id}")
+
+    def knocks(self, model: str) -> list[Answered]:
+        return self._list(Answered, model, "KNOCK#")
+
+    def answer(self, answered: Answered, slot: Slot, run: Run | None = None) -> None:
+        """Record the answer to a knock, with the slot it leads to and the run it starts, all or nothing.
+
+        `slot` is the new state, carrying the revision that was read.
+
+        Raises
+        ------
+        Conflict
+            When the slot changed meanwhile or the knock has its answer: read again.
+        """
+        pk = f"MODEL#{answered.model}"
+        record = _item(pk, f"KNOCK#{answered.knock_id}", answered)
+        writes = [_put(self.table, record, "pk", None), self._slot_write(answered.model, slot)]
+        if run:
+            writes.append(_put(self.table, _item(pk, _run_sk(run.run_id), run, status=run.status), "pk", None))
+        self._write(writes)
+
+    def save_slot(self, model: str, slot: Slot) -> None:
+        """Write the next revision of the slot; raises Conflict when it changed meanwhile."""
+        self._write([self._slot_write(model, slot)])
+
+    def close_run(self, run: Run, slot: Slot) -> None:
+        """End a run and free its slot; raises Conflict when either was changed meanwhile."""
+        self._write(self._closing(run, slot))
+
+    def _closing(self, run: Run, slot: Slot) -> list[Item]:
+        record = _item(f"MODEL#{run.model}", _run_sk(run.run_id), run, status=run.status)
+        return [
+            _put(self.table, record, "status", RunStatus.RUNNING.value),
+            self._slot_write(run.model, slot),
+        ]
+
+    def _slot_write(self, model: str, slot: Slot) -> Item:
+        new = replace(slot, revision=slot.revision + 1)
+        item = _item(f"MODEL#{model}", "SLOT", new, revision=new.revision)
+        return _put(self.table, item, "revision", slot.revision or None)
+
+    # ------------------------------------------------------------ observations
+    def add_quality(self, quality: Quality) -> None:
+        self._add_once(quality.model, f"QUALITY#{quality.batch_id}#{quality.version}", quality)
+
+    def qualities(self, model: str) -> list[Quality]:
+        return self._list(Quality, model, "QUALITY#")
+
+    def add_drift(self, model: str, batch_id: str, version: str, summary: Mapping[str, Any]) -> None:
+        document = {**summary, "batch_id": batch_id, "version": version}
+        self._add_once(model, f"DRIFT#{batch_id}#{version}", document)
+
+    def drifts(self, model: str) -> list[dict[str, Any]]:
+        return [json.loads(item["body"]["S"]) for item in self._query(f"MODEL#{model}", "DRIFT#")]
+
+    def _add_once(self, model: str, sk: str, record: Any) -> None:
+        try:
+            self._write([_put(self.table, _item(f"MODEL#{model}", sk, record), "pk", None)])
+        except Conflict:
+            return  # observed before: a repeated event adds nothing
+
+    # ------------------------------------------------------------ the table
+    def _get_item(self, pk: str, sk: str) -> Item | None:
+        key = {"pk": {"S": pk}, "sk": {"S": sk}}
+        return self.dynamodb.get_item(TableName=self.table, Key=key, ConsistentRead=True).get("Item")
+
+    def _get(self, kind: type[T], pk: str, sk: str) -> T | None:
+        item = self._get_item(pk, sk)
+        return _read(kind, item) if item else None
+
+    def _list(self, kind: type[T], model: str, prefix: str) -> list[T]:
+        return [_read(kind, item) for item in self._query(f"MODEL#{model}", prefix)]
+
+    def _query(self, pk: str, prefix: str = "") -> Iterator[Item]:
+        names, values = {"#pk": "pk"}, {":pk": {"S": pk}}
+        condition = "#pk = :pk"
+        if prefix:
+            names["#sk"], values[":sk"] = "sk", {"S": prefix}
+            condition += " AND begins_with(#sk, :sk)"
+        request = {
+            "TableName": self.table,
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "ConsistentRead": True,
+        }
+        while True:
+            page = self.dynamodb.query(**request)
+            yield from page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
+            request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def _write(self, puts: Sequence[Item]) -> None:
+        """All of the conditional puts, or none.
+
+        A refusal is looked into: when what is stored is exactly what was to be
+        written, an earlier attempt of this very write was applied and only its
+        reply was lost.
+        """
+        items = [put["Put"]["Item"] for put in puts]
+        try:
+            if len(puts) == 1:
+                self.dynamodb.put_item(**puts[0]["Put"])
+            else:
+                token = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()[:36]
+                self.dynamodb.transact_write_items(TransactItems=list(puts), ClientRequestToken=token)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "TransactionCanceledException":
+                causes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
+                if not causes & {"ConditionalCheckFailed", "TransactionConflict"}:
+                    raise
+            elif code not in ("ConditionalCheckFailedException", "TransactionConflictException"):
+                raise
+            if all(self._get_item(item["pk"]["S"], item["sk"]["S"]) == item for item in items):
+                return
+            taken = ", ".join(f"{item['pk']['S']} {item['sk']['S']}" for item in items)
+            raise Conflict(f"another writer was first at one of: {taken}") from error
+
+
+def _run_sk(run_id: str) -> str:
+    number = run_id.removeprefix("run-")
+    if not number.isdigit():
+        raise BadMessage(f"{run_id!r} is not the id of a run, such as run-00000001")
+    return f"RUN#{int(number):08d}"
+
+
+def _item(pk: str, sk: str, record: Any, **beside: Any) -> Item:
+    body = record if isinstance(record, Mapping) else asdict(record)
+    item: Item = {"pk": {"S": pk}, "sk": {"S": sk}}
+    item["body"] = {"S": json.dumps(body, sort_keys=True, allow_nan=False)}
+    for name, value in beside.items():
+        item[name] = {"N": str(value)} if isinstance(value, int) else {"S": str(value)}
+    return item
+
+
+def _put(table: str, item: Item, guard: str, expected: int | str | None) -> Item:
+    """A put that applies only while the attribute `guard` has the value `expected`; None: no such item."""
+    put: Item = {"TableName": table, "Item": item, "ExpressionAttributeNames": {"#guard": guard}}
+    if expected is None:
+        put["ConditionExpression"] = "attribute_not_exists(#guard)"
+    else:
+        put["ConditionExpression"] = "#guard = :expected"
+        value = {"N": str(expected)} if isinstance(expected, int) else {"S": expected}
+        put["ExpressionAttributeValues"] = {":expected": value}
+    return {"Put": put}
+
+
+def _read(kind: type[T], item: Item) -> T:
+    return from_dict(kind, json.loads(item["body"]["S"]))
+
+
+def from_dict(kind: type[T], document: Mapping[str, Any]) -> T:
+    """A record from its JSON; fields that a newer release added to the JSON are passed over."""
+    hints = get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value) for name, value in document.items() if name in hints})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return hint(value)
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        if hasattr(inner, "__dataclass_fields__"):
+            return tuple(from_dict(inner, each) for each in value)
+        return tuple(value)
+    if isinstance(value, list):
+        return tuple(value)  # the optional pairs
+    return value

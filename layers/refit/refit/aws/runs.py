@@ -1,0 +1,126 @@
+"""Starting and closing runs. The only module that knows Step Functions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from refit.aws.registry import Registry
+from refit.errors import BadMessage, Conflict
+from refit.records import Generation, Run, RunStatus, Slot
+
+ATTEMPTS = 8
+
+
+def start(sfn: Any, state_machine: str, run: Run, inputs_key: str, candidates: tuple[str, ...]) -> None:
+    """Start the execution of a recorded run; once, however often this is called."""
+    message = {
+        "model": run.model,
+        "run_id": run.run_id,
+        "inputs_key": inputs_key,
+        "candidates": [{"name": name} for name in candidates],
+    }
+    try:
+        sfn.start_execution(
+            stateMachineArn=state_machine,
+            name=execution_name(run.model, run.run_id),
+            input=json.dumps(message, sort_keys=True),
+        )
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ExecutionAlreadyExists":
+            raise
+
+
+def execution_name(model: str, run_id: str) -> str:
+    """Unique in a state machine; at most 80 characters: 63 of a model's name and 13 of a run's id."""
+    return f"{model}-{run_id}"
+
+
+def run_of_execution(name: str) -> tuple[str, str]:
+    """Model and run id of an execution's name."""
+    model, dash, number = name.rpartition("-run-")
+    if not dash or not number.isdigit():
+        raise BadMessage(f"{name[:100]!r} is not the name of an execution that Refit started")
+    return model, f"run-{number}"
+
+
+def freed(slot: Slot, run: Run) -> Slot:
+    """The slot once `run` has ended; a pending knock stays for its turn."""
+    if slot.running != run.run_id:
+        return slot
+    return replace(slot, running="", last_run=run.run_id, last_digest=run.inputs_digest)
+
+
+def close(registry: Registry, model: str, run_id: str, status: RunStatus, at: str, **result: Any) -> Run:
+    """End a run and free its slot, once; a run that has ended is returned as it is.
+
+    Raises
+    ------
+    BadMessage
+        When there is no such run.
+    Conflict
+        When other writers kept winning.
+    """
+    for _ in range(ATTEMPTS):
+        run = _existing(registry, model, run_id)
+        if run.status is not RunStatus.RUNNING:
+            return run
+        ended = replace(run, status=status, ended_at=at, **result)
+        try:
+            registry.close_run(ended, freed(registry.slot(model), ended))
+            return ended
+        except Conflict:
+            continue
+    raise Conflict(f"{model} {run_id} could not be closed: other writers kept winning; it will be tried again")
+
+
+def promote(registry: Registry, change: Generation, run_id: str, at: str, **result: Any) -> Run:
+    """Move the champion and end the run that proved it, in one transaction.
+
+    A repeated call after the first was applied changes nothing.
+
+    Raises
+    ------
+    ChampionMoved
+        When the champion is not the one the challenger was compared with.
+    """
+    for _ in range(ATTEMPTS):
+        run = _existing(registry, change.model, run_id)
+        if run.status is not RunStatus.RUNNING:
+            return run
+        ended = replace(run, status=RunStatus.PROMOTED, ended_at=at, **result)
+        try:
+            registry.move_champion(change, (ended, freed(registry.slot(change.model), ended)))
+            return ended
+        except Conflict:
+            continue
+    raise Conflict(f"{change.model} {run_id}: other writers kept winning; it will be tried again")
+
+
+def _existing(registry: Registry, model: str, run_id: str) -> Run:
+    run = registry.run(model, run_id)
+    if run is None:
+        raise BadMessage(f"{model} has no {run_id}; runs are started by request_retraining only")
+    return run
+
+
+@dataclass(frozen=True)
+class RunMessage:
+    """What travels through the state machine: references, never data."""
+
+    model: str
+    run_id: str
+    inputs_key: str
+
+    @staticmethod
+    def parse(event: Any) -> RunMessage:
+        """Raises BadMessage naming the missing field."""
+        if not isinstance(event, dict):
+            raise BadMessage("a run's message must be a JSON object")
+        for name in ("model", "run_id", "inputs_key"):
+            if not isinstance(event.get(name), str) or not event[name]:
+                raise BadMessage(f"a run's message needs {name!r}; see events/train.json")
+        return RunMessage(event["model"], event["run_id"], event["inputs_key"])

@@ -1,0 +1,116 @@
+"""What a function is given: settings, models and clients, made once; and errors with names."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import boto3
+from aws_lambda_powertools import Logger, Metrics
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from refit.aws.bus import Bus
+from refit.aws.registry import Registry
+from refit.aws.settings import Settings
+from refit.aws.store import Store
+from refit.errors import AwsUnavailable, RefitError
+from refit.models import ModelSpec, find_models
+
+logger = Logger()
+metrics = Metrics()
+
+# Standard mode backs off on throttling by itself; what remains is retried by queue, bus or state machine.
+_CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=60)
+_TRANSIENT = {
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "LimitExceededException",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+    "TransactionInProgressException",
+}
+
+
+@dataclass(frozen=True)
+class App:
+    """Everything a handler works with; clients are made when first used."""
+
+    settings: Settings
+
+    @cached_property
+    def models(self) -> dict[str, ModelSpec]:
+        return find_models(self.settings.models_dir)
+
+    @cached_property
+    def s3(self) -> Any:
+        return boto3.client("s3", config=_CONFIG)
+
+    @cached_property
+    def store(self) -> Store:
+        return Store(self.s3, self.settings.store_bucket)
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(boto3.client("dynamodb", config=_CONFIG), self.settings.table)
+
+    @cached_property
+    def bus(self) -> Bus:
+        return Bus(boto3.client("events", config=_CONFIG), self.settings.event_bus)
+
+    @cached_property
+    def sfn(self) -> Any:
+        return boto3.client("stepfunctions", config=_CONFIG)
+
+    @cached_property
+    def cloudwatch(self) -> Any:
+        return boto3.client("cloudwatch", config=_CONFIG)
+
+
+@functools.lru_cache(maxsize=1)
+def app_of(settings: Settings) -> App:
+    return App(settings)
+
+
+def utc_now() -> str:
+    """Now, ISO 8601 in UTC to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def entrypoint(function: Callable[[Any, App], Any]) -> Callable[[Any, Any], Any]:
+    """Make a Lambda handler of `function(event, app)`.
+
+    Adds structured logs and metrics, and gives failures of AWS the names by
+    which the state machine retries them. No event is logged: it may hold data.
+    """
+
+    @logger.inject_lambda_context(clear_state=True)
+    @metrics.log_metrics
+    @functools.wraps(function)
+    def handler(event: Any, context: Any) -> Any:
+        try:
+            return function(event, app_of(Settings.from_env()))
+        except RefitError as error:
+            logger.error("refused", extra={"error": type(error).__name__, "message_to_people": str(error)})
+            raise
+        except ClientError as error:
+            code = error.response.get("Error", {}).get("Code", "")
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+            if code in _TRANSIENT or status >= 500:
+                raise AwsUnavailable(f"{error.operation_name}: {code}") from error
+            raise
+        except BotoCoreError as error:  # connection refused or reset, timeouts
+            raise AwsUnavailable(f"{type(error).__name__}: {error}") from error
+
+    return handler

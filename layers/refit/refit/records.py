@@ -1,0 +1,133 @@
+"""What the registry remembers of a model besides its uploads: versions, generations, runs, knocks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Version:
+    """A fitted model, never changed once recorded."""
+
+    version: str
+    model: str
+    artifact_sha256: str
+    artifact_bytes: int
+    task: str
+    features: tuple[dict[str, str], ...]  # name and type of each column it is shown
+    classes: tuple[str, ...]
+    candidate: str  # full, recent, imported
+    run_id: str = ""
+    parent: str = ""  # of a finalized version: the one that was tested
+    inputs_digest: str = ""  # the frozen inputs; empty when imported
+    trained_rows: int = 0
+    tested_score: float | None = None
+    spec_digest: str = ""
+    libraries: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    created_at: str = ""
+    created_by: str = ""
+
+
+class Change(StrEnum):
+    """What moved the champion pointer."""
+
+    FIRST = "first"
+    PROMOTION = "promotion"
+    IMPORT = "import"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One change of the champion; the newest one is the pointer. Generations are gap-free from 1."""
+
+    model: str
+    generation: int
+    version: str
+    previous: str  # version that it took over from, empty at first
+    change: Change
+    by: str
+    reason: str
+    at: str
+    run_id: str = ""
+    score: float | None = None
+    champion_score: float | None = None
+
+
+class RunStatus(StrEnum):
+    RUNNING = "running"
+    PROMOTED = "promoted"
+    KEPT = "kept"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution of the state machine on one frozen set of inputs."""
+
+    run_id: str
+    model: str
+    status: RunStatus
+    inputs_digest: str
+    trigger: str
+    reasons: tuple[str, ...]
+    requested_by: str
+    started_at: str
+    champion: str = ""  # version and generation at the start
+    generation: int = 0
+    rows: int = 0
+    new_rows: int = 0
+    ended_at: str = ""
+    result: str = ""  # one sentence
+    challenger: str = ""
+    challenger_score: float | None = None
+    champion_score: float | None = None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The one place a model has for running: at most one run and one pending knock."""
+
+    running: str = ""  # run id
+    last_run: str = ""
+    last_digest: str = ""
+    runs: int = 0  # how many there have been; the next is one more
+    pending: dict[str, Any] | None = None  # the knock that waits
+    hold: dict[str, str] | None = None
+    revision: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A knock and the one decision on it."""
+
+    knock_id: str
+    model: str
+    trigger: str
+    reason: str
+    requested_by: str
+    at: str
+    answer: str
+    reasons: tuple[str, ...]
+    decided_at: str
+    run_id: str = ""
+    batch_id: str = ""
+    look_again_at: str = ""
+    new_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The champion's score on a batch that it had not learned from."""
+
+    model: str
+    batch_id: str
+    version: str
+    metric: str
+    score: float | None
+    rows: int
+    at: str
+    note: str = ""
