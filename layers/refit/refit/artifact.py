@@ -38,7 +38,7 @@ def dump(estimator: Any) -> tuple[bytes, str]:
 
     try:
         data = skops.io.dumps(estimator)
-    except Exception as error:  # noqa: BLE001 - skops raises many kinds; a user's estimator is at fault
+    except Exception as error:
         raise ArtifactError(f"skops cannot write this estimator: {error}") from error
     load(data, hashlib.sha256(data).hexdigest())
     return data, hashlib.sha256(data).hexdigest()
@@ -56,7 +56,9 @@ def load(data: bytes, sha256: str) -> Any:
 
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise ArtifactError(f"the artifact's SHA-256 is {found[:12]}..., recorded is {sha256[:12]}...; restore it")
+        raise ArtifactError(
+            f"the artifact's SHA-256 is {found[:12]}..., recorded is {sha256[:12]}...; restore it"
+        )
     check_sizes(data)
     try:
         refused = sorted(set(skops.io.get_untrusted_types(data=data)) - set(ALLOWED_TYPES))
@@ -68,7 +70,7 @@ def load(data: bytes, sha256: str) -> Any:
         return skops.io.loads(data, trusted=list(ALLOWED_TYPES))
     except ArtifactError:
         raise
-    except Exception as error:  # noqa: BLE001 - skops raises many kinds on damaged files
+    except Exception as error:
         raise ArtifactError(f"the artifact cannot be read: {type(error).__name__}: {error}") from error
 
 
@@ -82,4 +84,6 @@ def check_sizes(data: bytes) -> None:
     except zipfile.BadZipFile as error:
         raise ArtifactError(f"the artifact is no skops file: {error}") from error
     if unpacked > MAX_UNPACKED_BYTES:
-        raise ArtifactError(f"the artifact unpacks to {unpacked} bytes, at most {MAX_UNPACKED_BYTES} are allowed")
+        raise ArtifactError(
+            f"the artifact unpacks to {unpacked} bytes, at most {MAX_UNPACKED_BYTES} are allowed"
+        )

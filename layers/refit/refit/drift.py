@@ -48,7 +48,9 @@ class DriftReport:
         return tuple(column for column in self.columns if column.drifted)
 
 
-def compare(reference: Profile, batch: Profile, columns: Sequence[str], budget: float = BUDGET) -> DriftReport:
+def compare(
+    reference: Profile, batch: Profile, columns: Sequence[str], budget: float = BUDGET
+) -> DriftReport:
     """Compare a batch with a reference.
 
     Parameters

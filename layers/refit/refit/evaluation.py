@@ -67,10 +67,9 @@ def evaluate(
     n_classes
         Number of classes for classification.
     """
-    classes = np.arange(n_classes) if n_classes else None
 
     def measure(predicted: np.ndarray, index: np.ndarray | slice = slice(None)) -> float:
-        return score(gates.metric, labels[index], predicted[index], classes)
+        return score(gates.metric, labels[index], predicted[index], n_classes)
 
     own, trivial = measure(challenger), measure(baseline)
     other = None if champion is None else measure(champion)
@@ -101,7 +100,9 @@ def evaluate(
     )
 
 
-def trivial_predictions(train_labels: np.ndarray, n: int, task: Task, needs: str, n_classes: int) -> np.ndarray:
+def trivial_predictions(
+    train_labels: np.ndarray, n: int, task: Task, needs: str, n_classes: int
+) -> np.ndarray:
     """What a model that learned nothing would say of `n` rows: class shares, majority class or mean."""
     if task is Task.REGRESSION:
         return np.full(n, float(np.mean(train_labels)))
@@ -146,7 +147,9 @@ def _defined(who: str, value: float, gates: Gates) -> Gate:
     if math.isfinite(value):
         best = METRICS[gates.metric].best
         fine = value <= best
-        return Gate(f"{who}_score", fine, f"{who} {gates.metric} {value:.4f}" + ("" if fine else f" is above {best}"))
+        return Gate(
+            f"{who}_score", fine, f"{who} {gates.metric} {value:.4f}" + ("" if fine else f" is above {best}")
+        )
     return Gate(
         f"{who}_score",
         False,
@@ -163,7 +166,9 @@ def _min_score(value: float, gates: Gates) -> Gate:
 
 def _baseline(value: float, trivial: float) -> Gate:
     passed = value > trivial
-    return Gate("baseline", passed, f"{'beats' if passed else 'does not beat'} the trivial baseline {trivial:.4f}")
+    return Gate(
+        "baseline", passed, f"{'beats' if passed else 'does not beat'} the trivial baseline {trivial:.4f}"
+    )
 
 
 def _gain(gain: float, low: float | None, high: float | None, gates: Gates) -> Gate:

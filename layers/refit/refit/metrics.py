@@ -49,7 +49,7 @@ METRICS = {
 }
 
 
-def score(metric: str, truth: np.ndarray, predicted: np.ndarray, classes: np.ndarray | None = None) -> float:
+def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int = 0) -> float:
     """Score predictions.
 
     Parameters
@@ -61,8 +61,8 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, classes: np.nda
     predicted
         What `METRICS[metric].needs` says: class probabilities (n, k) or, for a
         binary task, the probability of class 1 (n,); class codes (n,); or values (n,).
-    classes
-        All class codes, shape (k,), for metrics that need them.
+    n_classes
+        Number of classes of a classification, for metrics that need them all.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, classes: np.nda
     import numpy as np
     from sklearn import metrics as sk
 
-    labels = classes if classes is not None else np.unique(truth)
+    labels = np.arange(n_classes) if n_classes else np.unique(truth)
     if METRICS[metric].needs == "proba" and metric != "roc_auc_ovr" and len(np.unique(truth)) < 2:
         return float("nan")  # ranking and probability metrics say nothing about one class
     functions: dict[str, Callable[[], float]] = {

@@ -141,7 +141,7 @@ def build_function(spec: ModelSpec) -> Any:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - anything may be wrong in a user's file; it is named here
+    except Exception as error:
         raise ConfigError(f"{spec.code}: fails on import: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, "build", None)):
         raise ConfigError(f"{spec.code}: define build() that returns a scikit-learn estimator or Pipeline")
@@ -158,7 +158,9 @@ class _Reader:
     def mistake(self, key: str, text: str) -> None:
         self.mistakes.append(f"{self.path}: {key}: {text}")
 
-    def take(self, table: Mapping[str, Any], prefix: str, allowed: Mapping[str, type | tuple[type, ...]]) -> dict:
+    def take(
+        self, table: Mapping[str, Any], prefix: str, allowed: Mapping[str, type | tuple[type, ...]]
+    ) -> dict:
         """The table's known keys of the right type; everything else is a mistake."""
         taken = {}
         for key, value in table.items():
@@ -221,9 +223,11 @@ class _Reader:
                 self.mistake(key, f"{value!r} is not declared under [columns]")
         by_name = {column.name: column for column in columns}
         if target in names and by_name[target].type in (ColumnType.TIMESTAMP, ColumnType.TEXT):
-            self.mistake("target", f"{target!r} is a {by_name[target].type}; it must be a category or a number")
+            self.mistake(
+                "target", f"{target!r} is a {by_name[target].type}; it must be a category or a number"
+            )
         if time in names and by_name[time].type is not ColumnType.TIMESTAMP:
-            self.mistake("time", f"{time!r} must be declared with type = \"timestamp\"")
+            self.mistake("time", f'{time!r} must be declared with type = "timestamp"')
         if not 0 <= rules.get("max_bad_rows", 0) < 1:
             self.mistake("contract.max_bad_rows", "must be a share: 0 or more and below 1")
         contract = Contract(columns=columns, target=target, time=time, keys=tuple(keys), **rules)

@@ -93,7 +93,9 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         return answer(Answer.SKIP, f"nothing accepted yet; drop files under incoming/{spec.name}/")
     if state.running:
         turn = "already pending" if state.pending else "pending"
-        return answer(Answer.WAIT, f"{state.running} is running; {turn}, one run after it learns from all new data")
+        return answer(
+            Answer.WAIT, f"{state.running} is running; {turn}, one run after it learns from all new data"
+        )
     if state.inputs_digest == state.last_digest and not knock.force:
         return answer(
             Answer.SKIP,
@@ -112,7 +114,9 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     if state.champion is None:
         return answer(Answer.RETRAIN, f"no champion yet and {new_rows} rows to learn from")
     if knock.trigger in (Trigger.ON_DEMAND, Trigger.BACKFILL):
-        return answer(Answer.RETRAIN, f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows")
+        return answer(
+            Answer.RETRAIN, f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"
+        )
     reasons = []
     if knock.drifted and spec.triggers.drift:
         reasons.append(f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3]))

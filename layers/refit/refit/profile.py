@@ -225,7 +225,7 @@ def from_json(document: Mapping[str, Any]) -> Profile:
         else:
             columns[name] = CategoryProfile(c["rows"], c["nulls"], c["counts"], c["other"])
     period = tuple(document["period"]) if document["period"] else None
-    return Profile(document["rows"], columns, period)  # type: ignore[arg-type]
+    return Profile(document["rows"], columns, period)
 
 
 def _bounded(rows: int, nulls: int, counts: Counter[str], other: int) -> CategoryProfile:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -45,7 +44,9 @@ def read_table(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
         return _csv(path)
     except (pa.ArrowException, OSError, EOFError) as error:
         kind = "Parquet" if head == b"PAR1" else "CSV"
-        raise UnreadableFile(f"Not readable as {kind}: {_first_line(error)}; write the file again.") from error
+        raise UnreadableFile(
+            f"Not readable as {kind}: {_first_line(error)}; write the file again."
+        ) from error
 
 
 def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
@@ -54,7 +55,9 @@ def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
     if nested:
         raise UnreadableFile(f"Nested columns: {', '.join(nested)}; flatten each into columns of its own.")
     if file.metadata.num_rows > max_rows:
-        raise UnreadableFile(f"{file.metadata.num_rows} rows, at most {max_rows} are allowed; split the file.")
+        raise UnreadableFile(
+            f"{file.metadata.num_rows} rows, at most {max_rows} are allowed; split the file."
+        )
     unpacked = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
     if unpacked > max_bytes:
         raise UnreadableFile(f"Unpacks to {unpacked} bytes, at most {max_bytes} are allowed; split the file.")
@@ -68,7 +71,9 @@ def _csv(path: Path) -> pa.Table:
     with path.open("rb") as file:
         head = file.read(65536)
     if b"\0" in head:
-        raise UnreadableFile("Neither Parquet nor text (it holds NUL bytes); upload Parquet, CSV or gzipped CSV.")
+        raise UnreadableFile(
+            "Neither Parquet nor text (it holds NUL bytes); upload Parquet, CSV or gzipped CSV."
+        )
     names = pc_csv.open_csv(path).schema.names
     options = pc_csv.ConvertOptions(
         column_types={name: pa.string() for name in names},
@@ -80,22 +85,13 @@ def _csv(path: Path) -> pa.Table:
 
 
 def _gunzip(path: Path, target: Path, max_bytes: int) -> None:
+    seen = 0
     with gzip.open(path) as packed, target.open("wb") as plain:
-        shutil.copyfileobj(_Limited(packed, max_bytes), plain, 1 << 20)
-
-
-class _Limited:
-    """Stops a decompression bomb at `limit` bytes."""
-
-    def __init__(self, file: gzip.GzipFile, limit: int) -> None:
-        self.file, self.limit, self.seen = file, limit, 0
-
-    def read(self, size: int) -> bytes:
-        data = self.file.read(size)
-        self.seen += len(data)
-        if self.seen > self.limit:
-            raise UnreadableFile(f"Unpacks to more than {self.limit} bytes; split the file.")
-        return data
+        while chunk := packed.read(1 << 20):
+            seen += len(chunk)
+            if seen > max_bytes:  # a decompression bomb ends here
+                raise UnreadableFile(f"Unpacks to more than {max_bytes} bytes; split the file.")
+            plain.write(chunk)
 
 
 def _first_line(error: Exception) -> str:

@@ -21,7 +21,7 @@ class Version:
     candidate: str  # full, recent, imported
     run_id: str = ""
     parent: str = ""  # of a finalized version: the one that was tested
-    inputs_digest: str = ""  # the frozen inputs; empty when imported
+    inputs_key: str = ""  # the frozen inputs; empty when imported
     trained_rows: int = 0
     tested_score: float | None = None
     spec_digest: str = ""
@@ -78,6 +78,8 @@ class Run:
     started_at: str
     champion: str = ""  # version and generation at the start
     generation: int = 0
+    inputs_key: str = ""
+    candidates: tuple[str, ...] = ()
     rows: int = 0
     new_rows: int = 0
     ended_at: str = ""

@@ -149,15 +149,19 @@ def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
         raise NotEnoughData(f"all {len(index)} training rows have the same label; add rows of another class")
     if spec.task is Task.BINARY and len(dataset.classes) > 2:
         some = ", ".join(dataset.classes[:5])
-        raise TrainingError(f"task is binary but {spec.contract.target!r} has the classes {some}; use multiclass")
+        raise TrainingError(
+            f"task is binary but {spec.contract.target!r} has the classes {some}; use multiclass"
+        )
     frame = dataset.frame(index)
     estimator = build(spec)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # convergence and such: the evaluation judges, not a warning
             return estimator.fit(frame, labels)
-    except Exception as error:  # noqa: BLE001 - a user's estimator may raise anything; it is named here
-        raise TrainingError(f"{type(estimator).__name__}.fit failed: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        raise TrainingError(
+            f"{type(estimator).__name__}.fit failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def build(spec: ModelSpec) -> Any:
@@ -167,7 +171,7 @@ def build(spec: ModelSpec) -> Any:
         return default_estimator(spec)
     try:
         estimator = own()
-    except Exception as error:  # noqa: BLE001 - a user's code may raise anything; it is named here
+    except Exception as error:
         raise ConfigError(f"{spec.code}: build() failed: {type(error).__name__}: {error}") from error
     if not hasattr(estimator, "fit") or not hasattr(estimator, "predict"):
         raise ConfigError(f"{spec.code}: build() returned {type(estimator).__name__}, not an estimator")
@@ -233,7 +237,10 @@ def predict(
     """
     if task is Task.REGRESSION:
         return np.asarray(estimator.predict(frame), dtype=float)
-    place = [classes.index(own_classes[code]) if own_classes[code] in classes else -1 for code in estimator.classes_]
+    place = [
+        classes.index(own_classes[code]) if own_classes[code] in classes else -1
+        for code in estimator.classes_
+    ]
     if needs == "label":
         lookup = dict(zip(estimator.classes_, place, strict=True))
         return np.array([lookup[code] for code in estimator.predict(frame)], dtype=np.int64)
@@ -242,6 +249,12 @@ def predict(
     proba[:, place] = given  # what is not among `classes` lands in the last column
     proba = proba[:, :-1]
     return proba[:, 1] if task is Task.BINARY else proba
+
+
+def frame_of_shard(shard: Shard, features: Sequence[Mapping[str, str]]) -> pd.DataFrame:
+    """A frame in the form the estimator was fitted on; a column that the shard lacks is missing values."""
+    columns = [Column(feature["name"], ColumnType(feature["type"])) for feature in features]
+    return to_frame(concatenate([shard], columns), [column.name for column in columns])
 
 
 def frame_of_records(

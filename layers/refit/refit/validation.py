@@ -126,7 +126,9 @@ def _layout(table: pa.Table, contract: Contract) -> Iterator[Reason]:
     names = table.column_names
     for name, count in Counter(names).items():
         if count > 1:
-            yield Reason(Code.DUPLICATE_COLUMN, f"Column {_show(name)} appears {count} times; keep one.", name, count)
+            yield Reason(
+                Code.DUPLICATE_COLUMN, f"Column {_show(name)} appears {count} times; keep one.", name, count
+            )
     extra = [name for name in dict.fromkeys(names) if name not in contract.names]
     for name in contract.names:
         if name not in names:
@@ -137,7 +139,9 @@ def _layout(table: pa.Table, contract: Contract) -> Iterator[Reason]:
         message = f"Column {_show(name)} is not in the contract; drop it, or declare it in model.toml."
         yield Reason(Code.UNEXPECTED_COLUMN, message, name)
     if table.num_rows == 0:
-        yield Reason(Code.TOO_FEW_ROWS, "The file has a header but no rows; upload it with its rows.", count=0)
+        yield Reason(
+            Code.TOO_FEW_ROWS, "The file has a header but no rows; upload it with its rows.", count=0
+        )
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,11 @@ def _numbers(array: pa.Array, kind: ColumnType) -> _Typed:
 
 def _categories(array: pa.Array) -> _Typed:
     null = _mask(pc.is_null(array))
-    if pa.types.is_floating(array.type) or pa.types.is_temporal(array.type) or pa.types.is_decimal(array.type):
+    if (
+        pa.types.is_floating(array.type)
+        or pa.types.is_temporal(array.type)
+        or pa.types.is_decimal(array.type)
+    ):
         return _Typed(np.full(len(array), -1, np.int32), null, ~null, [])
     if _is_binary(array.type):
         try:
@@ -232,7 +240,9 @@ def _timestamps(array: pa.Array) -> _Typed:
     if _is_text(array.type):
         text = pc.utf8_trim_whitespace(array.cast(pa.string()))
         text = pc.replace_substring_regex(text, r"([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)(Z|\+00:?00)$", r"\1")
-        wrong = ~_mask(pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"))
+        wrong = ~_mask(
+            pc.match_substring_regex(text, r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$")
+        )
         wrong &= ~null
         array = pc.if_else(pa.array(wrong), pa.scalar(None, pa.string()), text)
     elif not pa.types.is_timestamp(array.type) and not pa.types.is_date(array.type):
@@ -283,7 +293,9 @@ def _number_findings(typed: _Typed, column: Column) -> Iterator[_Finding]:
     high = np.inf if column.max is None else column.max
     outside = ((typed.values < low) | (typed.values > high)) & ~infinite
     if count := int(outside.sum()):
-        message = f"{count} values of {name!r} lie outside {low:g}..{high:g}; correct them, or widen model.toml."
+        message = (
+            f"{count} values of {name!r} lie outside {low:g}..{high:g}; correct them, or widen model.toml."
+        )
         yield _Finding(Reason(Code.OUT_OF_RANGE, message, name, count), column.hard, outside)
 
 
@@ -295,9 +307,7 @@ def _category_findings(typed: _Typed, column: Column) -> Iterator[_Finding]:
             "is it a key or text? Else raise max_categories in model.toml."
         )
         everywhere = np.ones(len(typed.null), dtype=bool)
-        yield _Finding(
-            Reason(Code.TOO_MANY_CATEGORIES, message, name, len(words)), column.hard, everywhere
-        )
+        yield _Finding(Reason(Code.TOO_MANY_CATEGORIES, message, name, len(words)), column.hard, everywhere)
     if column.categories:
         unlisted = np.array([word not in column.categories for word in words] + [False])
         rows = unlisted[typed.values]

@@ -1,15 +1,15 @@
 """Where everything lies in the two buckets. The only module that knows S3 keys.
 
-    data bucket                 written by people
-      incoming/<model>/<name>
-    store bucket                written by Refit
-      accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
-      quarantine/<model>/<upload>/reasons.json
-      drift/<model>/<batch>/<version>.json
-      runs/<model>/inputs/<digest>.json
-      runs/<model>/<run>/evaluation.json
-      artifacts/<model>/<sha256>.skops                     content-addressed
-      versions/<model>/<version>/reference.json
+data bucket                 written by people
+  incoming/<model>/<name>
+store bucket                written by Refit
+  accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
+  quarantine/<model>/<upload>/reasons.json
+  drift/<model>/<batch>/<version>.json
+  runs/<model>/inputs/<sha256>.json                    content-addressed
+  runs/<model>/<run>/evaluation.json
+  artifacts/<model>/<sha256>.skops                     content-addressed
+  versions/<model>/<version>/reference.json
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def drift(model: str, batch_id: str, version: str) -> str:
     return f"drift/{model}/{batch_id}/{version}.json"
 
 
-def inputs(model: str, digest: str) -> str:
-    return f"runs/{model}/inputs/{digest}.json"
+def inputs(model: str, sha256: str) -> str:
+    return f"runs/{model}/inputs/{sha256}.json"
 
 
 def evaluation(model: str, run_id: str) -> str:

@@ -152,7 +152,9 @@ class Registry:
         record = _item(pk, f"KNOCK#{answered.knock_id}", answered)
         writes = [_put(self.table, record, "pk", None), self._slot_write(answered.model, slot)]
         if run:
-            writes.append(_put(self.table, _item(pk, _run_sk(run.run_id), run, status=run.status), "pk", None))
+            writes.append(
+                _put(self.table, _item(pk, _run_sk(run.run_id), run, status=run.status), "pk", None)
+            )
         self._write(writes)
 
     def save_slot(self, model: str, slot: Slot) -> None:

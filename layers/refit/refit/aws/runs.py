@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -15,13 +15,13 @@ from refit.records import Generation, Run, RunStatus, Slot
 ATTEMPTS = 8
 
 
-def start(sfn: Any, state_machine: str, run: Run, inputs_key: str, candidates: tuple[str, ...]) -> None:
+def start(sfn: Any, state_machine: str, run: Run) -> None:
     """Start the execution of a recorded run; once, however often this is called."""
     message = {
         "model": run.model,
         "run_id": run.run_id,
-        "inputs_key": inputs_key,
-        "candidates": [{"name": name} for name in candidates],
+        "inputs_key": run.inputs_key,
+        "candidates": [{"name": name} for name in run.candidates],
     }
     try:
         sfn.start_execution(
@@ -74,7 +74,9 @@ def close(registry: Registry, model: str, run_id: str, status: RunStatus, at: st
             return ended
         except Conflict:
             continue
-    raise Conflict(f"{model} {run_id} could not be closed: other writers kept winning; it will be tried again")
+    raise Conflict(
+        f"{model} {run_id} could not be closed: other writers kept winning; it will be tried again"
+    )
 
 
 def promote(registry: Registry, change: Generation, run_id: str, at: str, **result: Any) -> Run:
@@ -105,22 +107,3 @@ def _existing(registry: Registry, model: str, run_id: str) -> Run:
     if run is None:
         raise BadMessage(f"{model} has no {run_id}; runs are started by request_retraining only")
     return run
-
-
-@dataclass(frozen=True)
-class RunMessage:
-    """What travels through the state machine: references, never data."""
-
-    model: str
-    run_id: str
-    inputs_key: str
-
-    @staticmethod
-    def parse(event: Any) -> RunMessage:
-        """Raises BadMessage naming the missing field."""
-        if not isinstance(event, dict):
-            raise BadMessage("a run's message must be a JSON object")
-        for name in ("model", "run_id", "inputs_key"):
-            if not isinstance(event.get(name), str) or not event[name]:
-                raise BadMessage(f"a run's message needs {name!r}; see events/train.json")
-        return RunMessage(event["model"], event["run_id"], event["inputs_key"])

@@ -27,7 +27,9 @@ class Settings:
         def need(name: str) -> str:
             value = env.get(name, "")
             if not value:
-                raise ConfigError(f"environment variable {name} is not set; template.yaml sets it for every function")
+                raise ConfigError(
+                    f"environment variable {name} is not set; template.yaml sets it for every function"
+                )
             return value
 
         limit = env.get("REFIT_MAX_UPLOAD_MB", "1024")

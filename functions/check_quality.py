@@ -1,0 +1,64 @@
+"""Lets the champion predict a new labelled batch before anyone learns from it, and publishes its metric."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from refit.aws import inputs, keys, messages, serving
+from refit.aws.runtime import App, entrypoint, logger, utc_now
+from refit.metrics import METRICS, score
+from refit.models import ModelSpec, get_model
+from refit.records import Quality, Version
+from refit.shard import Shard, load
+from refit.training import encode_labels, frame_of_shard, predict
+
+
+@entrypoint
+def handler(event: Any, app: App) -> dict[str, Any]:
+    model, batch = messages.accepted_batch(event)
+    logger.append_keys(model=model, batch_id=batch)
+    spec = get_model(app.models, model)
+    champion = app.registry.champion(model)
+    if champion is None:
+        return {"model": model, "batch_id": batch, "skipped": "no champion yet"}
+    if batch in inputs.learned_by(app.store, app.registry, model, champion.version):
+        # A score on rows it learned from would flatter it.
+        return {"model": model, "batch_id": batch, "skipped": f"{champion.version} has learned from it"}
+    version = serving.recorded(app.registry, model, champion.version)
+    shard = load(app.store.get(keys.shard(model, batch)))
+    value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
+    note = "" if value is not None else "not defined: no labels, or one class only"
+    quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), note)
+    app.registry.add_quality(quality)
+    if value is not None:
+        _publish(model, spec.gates.metric, value, rows, app)
+    return {"model": model, "batch_id": batch, "version": version.version, "score": value, "rows": rows}
+
+
+def champion_score(
+    estimator: Any, version: Version, shard: Shard, spec: ModelSpec
+) -> tuple[float | None, int]:
+    """Score on the labelled rows and their number; None where the metric is not defined."""
+    labelled = shard.take(~shard.is_null(spec.contract.target))
+    if not labelled.rows:
+        return None, 0
+    own = version.classes
+    labels, _ = encode_labels(labelled, spec.contract.target, spec.task, own)
+    known = labels >= 0 if own else labels == labels
+    frame = frame_of_shard(labelled, version.features)
+    predicted = predict(estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, own)
+    value = score(spec.gates.metric, labels[known], predicted[known], len(own))
+    return (value if math.isfinite(value) else None), labelled.rows
+
+
+def _publish(model: str, metric: str, value: float, rows: int, app: App) -> None:
+    """One metric name a model: an alarm watches a name, and local engines tell metrics apart by it."""
+    app.cloudwatch.put_metric_data(
+        Namespace="Refit",
+        MetricData=[
+            {"MetricName": f"Quality-{model}", "Value": value, "Unit": "None"},
+            {"MetricName": f"QualityRows-{model}", "Value": rows, "Unit": "Count"},
+        ],
+    )
+    logger.info("scored", extra={"metric": metric, "score": value, "rows": rows})

@@ -1,0 +1,87 @@
+"""Chooses a challenger on the selection block and tests it once against the champion on the newest block."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from refit.aws import inputs, keys, messages, serving
+from refit.aws.runtime import App, entrypoint, logger
+from refit.errors import ChampionMoved, TrainingError
+from refit.evaluation import choose, evaluate, trivial_predictions
+from refit.metrics import METRICS, score
+from refit.models import ModelSpec, get_model
+from refit.training import Dataset, predict, split
+
+
+@entrypoint
+def handler(event: Any, app: App) -> dict[str, Any]:
+    message = messages.run_message(event)
+    logger.append_keys(model=message.model, run_id=message.run_id)
+    spec = get_model(app.models, message.model)
+    frozen = inputs.read(app.store, message.inputs_key)
+    champion = app.registry.champion(message.model)
+    if (champion.generation if champion else 0) != frozen.generation:
+        raise ChampionMoved(
+            "the champion changed since the inputs were frozen; the next run compares with the new one"
+        )
+
+    data = inputs.dataset(app.store, frozen, spec)
+    blocks = split(data, spec)
+    trained = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
+    if not trained:
+        failures = "; ".join(
+            f"{each['candidate']}: {each['error']['Cause'][:200]}" for each in event["trained"]
+        )
+        raise TrainingError(f"no candidate could be trained: {failures}")
+
+    def predictions(version: str, index: np.ndarray) -> np.ndarray:
+        found = serving.recorded(app.registry, message.model, version)
+        estimator = serving.load_version(app.store, found)
+        needs = METRICS[spec.gates.metric].needs
+        return predict(estimator, data.frame(index), spec.task, needs, found.classes, data.classes)
+
+    selection = {}
+    if len(trained) > 1:
+        truth = data.labels[blocks.selection]
+        for name, version in trained.items():
+            selection[name] = score(
+                spec.gates.metric, truth, predictions(version, blocks.selection), len(data.classes)
+            )
+        chosen = choose(selection, spec.training.candidates) or next(iter(trained))
+    else:
+        chosen = next(iter(trained))
+
+    verdict = evaluate(
+        data.labels[blocks.test],
+        predictions(trained[chosen], blocks.test),
+        predictions(champion.version, blocks.test) if champion else None,
+        _baseline(data, blocks.train, len(blocks.test), spec),
+        spec.task,
+        spec.gates,
+        n_classes=len(data.classes),
+        seed=spec.training.seed,
+    )
+    key = keys.evaluation(message.model, message.run_id)
+    finite = {name: value for name, value in selection.items() if np.isfinite(value)}
+    blocks_of = {name: len(getattr(blocks, name)) for name in ("train", "selection", "test")}
+    document = {**asdict(verdict), "chosen": chosen, "selection": finite, "rows": blocks_of}
+    app.store.put_json_once(key, {**document, "trained": event["trained"], "champion": frozen.champion})
+    logger.info("evaluated", extra={"promote": verdict.promote, "chosen": chosen})
+    return {
+        "promote": verdict.promote,
+        "reason": verdict.reason[:1000],
+        "candidate": chosen,
+        "challenger": trained[chosen],
+        "challenger_score": verdict.challenger_score,
+        "champion_score": verdict.champion_score,
+        "generation": frozen.generation,
+        "evaluation_key": key,
+    }
+
+
+def _baseline(data: Dataset, train: np.ndarray, n: int, spec: ModelSpec) -> np.ndarray:
+    needs = METRICS[spec.gates.metric].needs
+    return trivial_predictions(data.labels[train], n, spec.task, needs, len(data.classes))

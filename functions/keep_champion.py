@@ -1,0 +1,41 @@
+"""Closes a run whose challenger was not proved better. That is a success: the champion stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refit.aws import messages, runs
+from refit.aws.bus import Event
+from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
+from refit.records import RunStatus
+
+
+@entrypoint
+def handler(event: Any, app: App) -> dict[str, Any]:
+    message = messages.run_message(event)
+    logger.append_keys(model=message.model, run_id=message.run_id)
+    judged = event.get("evaluation", {})
+    # Without an evaluation the champion moved meanwhile, and the comparison lost its meaning.
+    reason = messages.caught(event["error"])[1] if "error" in event else judged["reason"]
+    run = runs.close(
+        app.registry,
+        message.model,
+        message.run_id,
+        RunStatus.KEPT,
+        utc_now(),
+        result=f"champion kept: {reason}",
+        challenger=judged.get("challenger", ""),
+        challenger_score=judged.get("challenger_score"),
+        champion_score=judged.get("champion_score"),
+    )
+    announced = {
+        "model": message.model,
+        "run_id": message.run_id,
+        "reason": reason,
+        "champion": run.champion,
+        "challenger_score": run.challenger_score,
+        "champion_score": run.champion_score,
+    }
+    app.bus.publish(Event.CHAMPION_KEPT, announced)
+    metrics.add_metric("ChampionsKept", "Count", 1)
+    return announced

@@ -1,0 +1,129 @@
+"""The only door to a retraining: every knock gets one recorded answer, and at most one run a model starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from refit.aws import inputs, messages, runs
+from refit.aws.bus import Event
+from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
+from refit.batches import effective, inputs_digest
+from refit.errors import Conflict
+from refit.models import ModelSpec, get_model
+from refit.policy import Answer, Decision, Hold, Knock, State, Trigger, decide
+from refit.records import Answered, Run, RunStatus, Slot
+
+
+@entrypoint
+def handler(event: Any, app: App) -> dict[str, Any]:
+    message = messages.knock(event)
+    logger.append_keys(model=message.model)
+    get_model(app.models, message.model)
+    if isinstance(message, messages.RunEnded):
+        pending = _after_run(message, app)
+        return answer(pending, app) if pending else {"answer": "nothing pending"}
+    return answer(message, app)
+
+
+def answer(knock: Knock, app: App) -> dict[str, Any]:
+    """Decide on a knock and act on it; a repeated knock gets the answer it was given."""
+    spec = get_model(app.models, knock.model)
+    for _ in range(runs.ATTEMPTS):
+        given = app.registry.knock(knock.model, knock.knock_id)
+        if given:
+            return _act(given, app)
+        try:
+            given = _decide(knock, spec, app)
+        except Conflict:
+            continue  # somebody else was answered meanwhile; look at what is true now
+        app.bus.publish(Event.RETRAINING_DECIDED, asdict(given))
+        metrics.add_metric(f"Answer{given.answer.capitalize()}", "Count", 1)
+        logger.info("answered", extra={"answer": given.answer, "reasons": list(given.reasons)})
+        return _act(given, app)
+    raise Conflict(f"no answer for {knock.knock_id}: other writers kept winning; it will be tried again")
+
+
+def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
+    """Read, decide, record. The record, the slot and the run are one transaction."""
+    model, registry, now = spec.name, app.registry, utc_now()
+    slot, champion = registry.slot(model), registry.champion(model)
+    version, generation = (champion.version, champion.generation) if champion else ("", 0)
+    learned = inputs.learned_by(app.store, registry, model, version)
+    uploads = effective(registry.uploads(model))
+    state = State(
+        inputs=uploads,
+        inputs_digest=inputs_digest([upload.batch_id for upload in uploads], spec.digest),
+        champion=version or None,
+        learned=learned,
+        running=slot.running or None,
+        pending=slot.pending is not None,
+        last_run=slot.last_run or None,
+        last_digest=slot.last_digest,
+        hold=Hold(**slot.hold) if slot.hold else None,
+    )
+    decision = decide(knock, state, spec, now)
+    run = None
+    if decision.answer is Answer.RETRAIN:
+        run = Run(
+            run_id=f"run-{slot.runs + 1:08d}",
+            model=model,
+            status=RunStatus.RUNNING,
+            inputs_digest=state.inputs_digest,
+            trigger=knock.trigger,
+            reasons=decision.reasons,
+            requested_by=knock.requested_by,
+            started_at=now,
+            champion=version,
+            generation=generation,
+            inputs_key=inputs.freeze(app.store, spec, uploads, learned, version, generation),
+            candidates=spec.training.candidates,
+            rows=sum(upload.rows for upload in uploads),
+            new_rows=decision.new_rows,
+        )
+    answered = Answered(
+        knock_id=knock.knock_id,
+        model=model,
+        trigger=knock.trigger,
+        reason=knock.reason,
+        requested_by=knock.requested_by,
+        at=knock.at,
+        answer=decision.answer,
+        reasons=decision.reasons,
+        decided_at=now,
+        run_id=run.run_id if run else "",
+        batch_id=knock.batch_id,
+        look_again_at=decision.look_again_at or "",
+        new_rows=decision.new_rows,
+    )
+    registry.answer(answered, _next_slot(slot, knock, decision, run), run)
+    return answered
+
+
+def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) -> Slot:
+    if run:
+        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=None)
+    if decision.answer is Answer.WAIT and (
+        slot.pending is None or (knock.force and not slot.pending["force"])
+    ):
+        return replace(slot, pending=asdict(knock))
+    return replace(slot, pending=None) if knock.trigger is Trigger.RUN_ENDED else slot
+
+
+def _act(given: Answered, app: App) -> dict[str, Any]:
+    """Start the run of an answer; starting it again is harmless and makes up for a lost start."""
+    run = app.registry.run(given.model, given.run_id) if given.run_id else None
+    if run and run.status is RunStatus.RUNNING:
+        runs.start(app.sfn, app.settings.state_machine, run)
+    return {"answer": given.answer, "reasons": list(given.reasons), "run_id": given.run_id}
+
+
+def _after_run(ended: messages.RunEnded, app: App) -> Knock | None:
+    """Close what the execution could not close itself; hand back the knock that waited, if any."""
+    result = f"the execution ended as {ended.status} without a verdict; start again with: refit retrain {ended.model}"
+    runs.close(app.registry, ended.model, ended.run_id, RunStatus.FAILED, utc_now(), result=result)
+    slot = app.registry.slot(ended.model)
+    if slot.running or not slot.pending:
+        return None
+    waiting = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
+    return replace(waiting, knock_id=f"pending-{ended.run_id}", trigger=Trigger.RUN_ENDED)

@@ -1,0 +1,37 @@
+"""Fits one candidate on the past: everything before the blocks that it will be judged on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refit.aws import inputs, messages, versions
+from refit.aws.runtime import App, entrypoint, logger
+from refit.errors import BadMessage
+from refit.models import get_model
+from refit.training import candidate_rows, fit, split
+
+
+@entrypoint
+def handler(event: Any, app: App) -> dict[str, Any]:
+    message = messages.run_message(event)
+    candidate = event.get("candidate")
+    logger.append_keys(model=message.model, run_id=message.run_id)
+    spec = get_model(app.models, message.model)
+    if candidate not in spec.training.candidates:
+        raise BadMessage(
+            f"candidate {str(candidate)[:40]!r} is not declared; training.candidates in model.toml is"
+        )
+    data = inputs.dataset(app.store, inputs.read(app.store, message.inputs_key), spec)
+    rows = candidate_rows(candidate, split(data, spec).train, spec)
+    version = versions.record(
+        app,
+        spec,
+        fit(data, rows, spec),
+        version=versions.name_of(message.run_id, candidate),
+        candidate=candidate,
+        run_id=message.run_id,
+        inputs_key=message.inputs_key,
+        trained_rows=len(rows),
+        classes=data.classes,
+    )
+    return {"candidate": candidate, "version": version.version}

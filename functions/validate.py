@@ -1,0 +1,184 @@
+"""Holds an upload against its model's contract: accepted with a profile, or quarantined with all reasons."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from refit.aws import keys, messages
+from refit.aws.bus import Event
+from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
+from refit.aws.store import ObjectVersion, open_version
+from refit.batches import Outcome, Reason, Upload, batch_id, upload_id
+from refit.errors import BadMessage, RefitError, UnknownModel
+from refit.models import ModelSpec, get_model
+from refit.profile import to_json
+from refit.shard import dump
+from refit.validation import Code, Verdict, validate_file
+
+LAST_TRY = 5  # maxReceiveCount of the intake queue
+MAX_REASONS = 100  # in the record; reasons.json holds all
+
+
+@entrypoint
+def handler(event: Any, app: App) -> dict[str, Any]:
+    failures = []
+    for record in event["Records"]:
+        tries = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
+        try:
+            upload = messages.arrival(json.loads(record["body"]))
+            if upload.bucket != app.settings.data_bucket:
+                raise BadMessage(f"bucket {upload.bucket!r} is not {app.settings.data_bucket!r}")
+            take_in(upload, app, tries)
+        except Exception:  # whatever it is: the queue tries again, then keeps the message  # noqa: BLE001
+            logger.exception("intake failed", extra={"tries": tries})
+            failures.append({"itemIdentifier": record["messageId"]})
+    return {"batchItemFailures": failures}
+
+
+def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
+    """Bring one object version to its outcome; a repeated arrival finishes or repeats nothing."""
+    model, name = keys.model_of_incoming(arrival.key)
+    name_of_upload = upload_id(arrival.bucket, arrival.key, arrival.version_id)
+    logger.append_keys(model=model[:80], upload_id=name_of_upload)
+    before = app.registry.upload(model, name_of_upload)
+    if before and _is_final(before, app):
+        return
+    fresh = Upload(name_of_upload, model, arrival.key, arrival.version_id, Outcome.PARKED)
+    upload = replace(before or fresh, sequencer=arrival.sequencer)
+    try:
+        found = open_version(app.s3, arrival.bucket, arrival.key, arrival.version_id)
+        if found is None:
+            logger.warning("the object version is gone; nothing to take in")
+            return
+        upload = replace(upload, size=found.size, uploaded_at=found.uploaded_at, decided_at=utc_now())
+        spec = _spec(app, model, name, found)
+        if isinstance(spec, Reason):
+            _ignore(upload, spec, app)
+        elif found.size > app.settings.max_upload_mb << 20:
+            _quarantine(upload, _too_large(found, app), app)
+        else:
+            _judge(upload, spec, found, app)
+    except Exception as error:
+        if tries >= LAST_TRY:
+            _park(upload, error, app)
+        raise
+
+
+def _is_final(upload: Upload, app: App) -> bool:
+    if upload.outcome is Outcome.ACCEPTED:
+        return upload.announced
+    if upload.outcome is Outcome.IGNORED:  # its model may have been deployed since
+        return upload.model not in app.models
+    return upload.outcome is Outcome.QUARANTINED
+
+
+def _spec(app: App, model: str, name: str, found: ObjectVersion) -> ModelSpec | Reason:
+    """The model an upload is for, or the reason to ignore it."""
+    if not name and found.size == 0:
+        return Reason(Code.EMPTY_FOLDER_MARKER, "A folder marker without content; nothing to do.")
+    if not model:
+        known = ", ".join(sorted(app.models))
+        message = f"The key names no model; upload to incoming/<model>/<name>. Known models: {known}."
+        return Reason(Code.NOT_IN_MODEL_FOLDER, message)
+    try:
+        return get_model(app.models, model)
+    except UnknownModel as error:
+        return Reason(Code.UNKNOWN_MODEL, f"{error} Upload under incoming/<model>/, or deploy the model.")
+
+
+def _too_large(found: ObjectVersion, app: App) -> Verdict:
+    limit = app.settings.max_upload_mb
+    message = f"{found.size} bytes, at most {limit} MB are read; split the file or raise MaxUploadMb."
+    return Verdict(False, 0, 0, (Reason(Code.FILE_TOO_LARGE, message, count=found.size),), ())
+
+
+def _judge(upload: Upload, spec: ModelSpec, found: ObjectVersion, app: App) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "upload"
+        upload = replace(upload, sha256=found.save(path))
+        verdict = validate_file(path, spec.contract, max_bytes=8 * app.settings.max_upload_mb << 20)
+    if verdict.accepted:
+        _accept(upload, spec, verdict, app)
+    else:
+        _quarantine(upload, verdict, app)
+
+
+def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, app: App) -> None:
+    """Shard, record, profile: the profile last, for its arrival is the message."""
+    assert verdict.shard is not None and verdict.profile is not None
+    batch = batch_id(upload.sha256, spec.contract.digest)
+    first = app.registry.first_with_content(upload.model, upload.sha256, upload.key)
+    app.store.put_once(keys.shard(upload.model, batch), dump(verdict.shard))
+    upload = app.registry.save_upload(
+        replace(
+            upload,
+            outcome=Outcome.ACCEPTED,
+            batch_id=batch,
+            duplicate_of="" if first == upload.key else first,
+            rows=verdict.rows,
+            bad_rows=verdict.bad_rows,
+            warnings=verdict.warnings,
+            reasons=(),
+            period=verdict.profile.period,
+        )
+    )
+    app.store.put_json_once(keys.profile(upload.model, batch), to_json(verdict.profile))
+    _announce(Event.BATCH_ACCEPTED, upload, app)
+    app.registry.save_upload(replace(upload, announced=True))
+    metrics.add_metric("UploadsAccepted", "Count", 1)
+    logger.info("accepted", extra={"rows": upload.rows, "batch_id": batch})
+
+
+def _quarantine(upload: Upload, verdict: Verdict, app: App) -> None:
+    upload = replace(
+        upload,
+        outcome=Outcome.QUARANTINED,
+        reasons=verdict.reasons[:MAX_REASONS],
+        warnings=verdict.warnings[:MAX_REASONS],
+        rows=verdict.rows,
+        bad_rows=verdict.bad_rows,
+    )
+    everything = {**asdict(upload), "reasons": [asdict(reason) for reason in verdict.reasons]}
+    app.store.put_json_once(keys.reasons(upload.model, upload.upload_id), everything)
+    upload = app.registry.save_upload(upload)
+    _announce(Event.BATCH_QUARANTINED, upload, app)
+    metrics.add_metric("UploadsQuarantined", "Count", 1)
+    logger.info("quarantined", extra={"codes": sorted({reason.code for reason in upload.reasons})})
+
+
+def _ignore(upload: Upload, reason: Reason, app: App) -> None:
+    upload = app.registry.save_upload(replace(upload, outcome=Outcome.IGNORED, reasons=(reason,)))
+    _announce(Event.UPLOAD_IGNORED, upload, app)
+    logger.info("ignored", extra={"codes": [reason.code]})
+
+
+def _park(upload: Upload, error: Exception, app: App) -> None:
+    """Our fault, not the file's: say so; its message goes to the dead-letter queue."""
+    shown = str(error) if isinstance(error, RefitError) else type(error).__name__
+    message = (
+        f"Refit failed {LAST_TRY} times on this file ({shown}); its message is in the dead-letter queue."
+    )
+    reason = Reason(Code.REFIT_FAILED, message)
+    app.registry.save_upload(replace(upload, outcome=Outcome.PARKED, reasons=(reason,), decided_at=utc_now()))
+
+
+def _announce(event: Event, upload: Upload, app: App) -> None:
+    app.bus.publish(
+        event,
+        {
+            "model": upload.model[:256],
+            "key": upload.key,
+            "version_id": upload.version_id,
+            "upload_id": upload.upload_id,
+            "batch_id": upload.batch_id,
+            "rows": upload.rows,
+            "bad_rows": upload.bad_rows,
+            "period": upload.period,
+            "duplicate_of": upload.duplicate_of,
+            "reasons": [asdict(reason) for reason in upload.reasons[:20]],
+        },
+    )

@@ -1,0 +1,84 @@
+"""The frozen inputs of a run: which batches, and what the champion of that moment had learned."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from refit.aws import keys
+from refit.aws.registry import Registry, from_dict
+from refit.aws.store import Store
+from refit.batches import Upload
+from refit.models import ModelSpec
+from refit.profile import Profile, from_json, merge
+from refit.shard import load
+from refit.training import Dataset, assemble
+
+
+@dataclass(frozen=True)
+class Input:
+    """One batch and the object version it came from. `seen`: the champion learned from it."""
+
+    batch_id: str
+    key: str
+    version_id: str
+    sha256: str
+    rows: int
+    seen: bool
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Oldest data first."""
+
+    model: str
+    champion: str
+    generation: int
+    spec_digest: str
+    batches: tuple[Input, ...]
+
+
+def freeze(
+    store: Store,
+    spec: ModelSpec,
+    uploads: Sequence[Upload],
+    learned: frozenset[str],
+    champion: str,
+    generation: int,
+) -> str:
+    """Store the inputs under the hash of their content; returns the key."""
+    batches = tuple(
+        Input(u.batch_id, u.key, u.version_id, u.sha256, u.rows, u.batch_id in learned) for u in uploads
+    )
+    document = asdict(Inputs(spec.name, champion, generation, spec.digest, batches))
+    sha256 = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    key = keys.inputs(spec.name, sha256)
+    store.put_json_once(key, document)
+    return key
+
+
+def read(store: Store, key: str) -> Inputs:
+    return from_dict(Inputs, store.get_json(key))
+
+
+def learned_by(store: Store, registry: Registry, model: str, version: str) -> frozenset[str]:
+    """Batches that a champion learned from; none for no champion and for an imported one."""
+    found = registry.version(model, version) if version else None
+    if found is None or not found.inputs_key:
+        return frozenset()
+    return frozenset(each.batch_id for each in read(store, found.inputs_key).batches)
+
+
+def dataset(store: Store, inputs: Inputs, spec: ModelSpec) -> Dataset:
+    """Labelled rows of all batches in time order."""
+    shards = [load(store.get(keys.shard(inputs.model, each.batch_id))) for each in inputs.batches]
+    return assemble(shards, [each.seen for each in inputs.batches], spec)
+
+
+def reference(store: Store, inputs: Inputs) -> Profile:
+    """The merged profile of all batches: what a version that learned from them compares new data with."""
+    return merge(
+        from_json(store.get_json(keys.profile(inputs.model, each.batch_id))) for each in inputs.batches
+    )

@@ -1,0 +1,48 @@
+"""Recorded versions as working models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refit import artifact
+from refit.aws import keys
+from refit.aws.registry import Registry
+from refit.aws.store import Store
+from refit.errors import ArtifactError, ModelNotUsable
+from refit.metrics import Task
+from refit.records import Version
+from refit.shard import Shard
+from refit.training import frame_of_shard, predict
+
+PROBE_ROWS = 50
+
+
+def recorded(registry: Registry, model: str, version: str) -> Version:
+    """Raises ArtifactError when there is no such version."""
+    found = registry.version(model, version)
+    if found is None:
+        raise ArtifactError(f"{model} has no version {version[:40]!r}; see: refit history {model}")
+    return found
+
+
+def load_version(store: Store, version: Version) -> Any:
+    """The estimator of a version, checked against the recorded hash and the allow-list."""
+    data = store.get(keys.artifact(version.model, version.artifact_sha256))
+    return artifact.load(data, version.artifact_sha256)
+
+
+def probe(estimator: Any, version: Version, rows: Shard) -> None:
+    """Load-and-predict: raises ModelNotUsable unless all predictions on some rows are finite."""
+    task = Task(version.task)
+    frame = frame_of_shard(rows.take(np.arange(min(PROBE_ROWS, rows.rows))), version.features)
+    needs = "value" if task is Task.REGRESSION else "proba"
+    try:
+        predicted = predict(estimator, frame, task, needs, version.classes, version.classes)
+    except Exception as error:
+        raise ModelNotUsable(
+            f"{version.version} does not predict: {type(error).__name__}: {error}"
+        ) from error
+    if not len(predicted) or not np.isfinite(predicted).all():
+        raise ModelNotUsable(f"{version.version} predicts values that are not finite; it is not promoted")
