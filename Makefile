@@ -6,8 +6,9 @@ PYTHON ?= python3
 PY := .venv/bin/python
 MODELS ?= models
 export PYTHONDONTWRITEBYTECODE := 1
+MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo test check format build deploy lock clean
+.PHONY: help setup demo test check format build test-build deploy lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,3 +37,32 @@ check: setup  ## lint, format and types: the one gate, here and in CI
 format: setup  ## let ruff rewrite what it can
 	@.venv/bin/ruff check --fix .
 	@.venv/bin/ruff format .
+
+# The tools of the build in an environment of their own: aws-sam-cli pins what Refit wants newer.
+.venv-sam/.installed: requirements/sam.txt
+	@echo "Setting up .venv-sam (once, about a minute) ..."
+	@rm -rf .venv-sam
+	@$(PYTHON) -m venv .venv-sam
+	@.venv-sam/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/sam.txt
+	@touch $@
+
+build: export SAM_CLI_TELEMETRY := 0
+build: export REFIT_MODELS_DIR := $(abspath $(MODELS))
+build: .venv-sam/.installed  ## build functions and layers for AWS into .aws-sam/build
+	@scripts/python313 > /dev/null
+	@# .venv/bin/refit check --models $(MODELS)
+	@.venv-sam/bin/sam validate --lint
+	@.venv-sam/bin/sam build
+	@scripts/sizes
+
+test-build: setup  ## test what `make build` left: sizes, bytecode, imports on python3.13
+	@$(PY) -m pytest tests/build
+
+deploy: build  ## build, then let sam ask what it must know and deploy
+	@.venv-sam/bin/sam deploy --guided
+
+lock: .venv-sam/.installed  ## lock all requirements anew
+	@scripts/lock
+
+clean:  ## remove what was built and cached; the environments stay
+	@rm -rf .aws-sam build .pytest_cache .mypy_cache .ruff_cache

@@ -40,8 +40,14 @@ def dump(estimator: Any) -> tuple[bytes, str]:
         data = skops.io.dumps(estimator)
     except Exception as error:
         raise ArtifactError(f"skops cannot write this estimator: {error}") from error
-    load(data, hashlib.sha256(data).hexdigest())
-    return data, hashlib.sha256(data).hexdigest()
+    sha256 = digest(data)
+    load(data, sha256)
+    return data, sha256
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, by which artifacts are named."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def load(data: bytes, sha256: str) -> Any:
@@ -54,7 +60,7 @@ def load(data: bytes, sha256: str) -> Any:
     """
     import skops.io
 
-    found = hashlib.sha256(data).hexdigest()
+    found = digest(data)
     if found != sha256:
         raise ArtifactError(
             f"the artifact's SHA-256 is {found[:12]}..., recorded is {sha256[:12]}...; restore it"

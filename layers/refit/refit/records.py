@@ -17,7 +17,7 @@ class Version:
     artifact_bytes: int
     task: str
     features: tuple[dict[str, str], ...]  # name and type of each column it is shown
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # names, in the order of the estimator's classes_
     candidate: str  # full, recent, imported
     run_id: str = ""
     parent: str = ""  # of a finalized version: the one that was tested

@@ -84,23 +84,32 @@ def encode_labels(
     labels
         Shape (n,): values for regression; else codes into `classes`, -1 for a class not among them.
     classes
-        Names of the classes, sorted; given ones are kept. Empty for regression.
+        Names of the classes in order; given ones are kept. Empty for regression.
     """
     values = rows.columns[target]
     if task is Task.REGRESSION:
         return values.astype(float), ()
     if rows.types[target] is ColumnType.CATEGORY:
-        words = np.array([*rows.vocabularies[target], ""], dtype=object)
-        names = words[values]
+        names = list(rows.vocabularies[target])
+        codes = values
     else:
-        names = np.array([f"{value:g}" for value in values], dtype=object)
+        present, codes = np.unique(values, return_inverse=True)
+        names = [class_name(bool(v) if rows.types[target] is ColumnType.BOOLEAN else v) for v in present]
     if classes is None:
-        classes = tuple(sorted(set(names.tolist())))
-    position = {name: code for code, name in enumerate(classes)}
-    return np.array([position.get(name, -1) for name in names], dtype=np.int64), tuple(classes)
+        used = np.unique(codes)
+        classes = tuple(names[code] for code in used)
+    place = np.array([classes.index(name) if name in classes else -1 for name in names], dtype=np.int64)
+    return place[codes], tuple(classes)
 
 
-def split(dataset: Dataset, spec: ModelSpec) -> Blocks:
+def class_name(value: Any) -> str:
+    """A label as people write it: true, 3, setosa."""
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+
+
+def split(dataset: Dataset, spec: ModelSpec, candidates: int) -> Blocks:
     """Cut the newest rows that the champion has not seen into selection and test block.
 
     Everything else is learned from. With files that arrive in order that is
@@ -112,7 +121,7 @@ def split(dataset: Dataset, spec: ModelSpec) -> Blocks:
         Saying how many rows are there and how many are needed.
     """
     fresh = np.flatnonzero(~dataset.seen)
-    several = len(spec.training.candidates) > 1
+    several = candidates > 1
     n_test = int(len(fresh) * spec.training.test_share)
     n_selection = int(len(fresh) * spec.training.selection_share) if several else 0
     needed = spec.gates.min_test_rows
@@ -134,6 +143,13 @@ def split(dataset: Dataset, spec: ModelSpec) -> Blocks:
 def candidate_rows(candidate: str, train: np.ndarray, spec: ModelSpec) -> np.ndarray:
     """The part of the training block that a candidate learns from."""
     return train[-spec.training.recent_rows :] if candidate == "recent" else train
+
+
+def candidates_for(spec: ModelSpec, rows: int) -> tuple[str, ...]:
+    """The declared candidates that would differ on so many rows."""
+    if rows <= spec.training.recent_rows and len(spec.training.candidates) > 1:
+        return tuple(name for name in spec.training.candidates if name != "recent")
+    return spec.training.candidates
 
 
 def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
@@ -230,20 +246,17 @@ def predict(
     Parameters
     ----------
     own_classes
-        Class names in the order of the labels the estimator was fitted on.
+        Class names in the order of the estimator's `classes_`.
     classes
         Class names in the order of the labels it is scored against. A class
         that the estimator does not know has probability 0.
     """
     if task is Task.REGRESSION:
         return np.asarray(estimator.predict(frame), dtype=float)
-    place = [
-        classes.index(own_classes[code]) if own_classes[code] in classes else -1
-        for code in estimator.classes_
-    ]
+    place = [classes.index(name) if name in classes else -1 for name in own_classes]
     if needs == "label":
-        lookup = dict(zip(estimator.classes_, place, strict=True))
-        return np.array([lookup[code] for code in estimator.predict(frame)], dtype=np.int64)
+        lookup = dict(zip(estimator.classes_.tolist(), place, strict=True))
+        return np.array([lookup[label] for label in estimator.predict(frame).tolist()], dtype=np.int64)
     given = np.asarray(estimator.predict_proba(frame), dtype=float)
     proba = np.zeros((len(frame), len(classes) + 1))
     proba[:, place] = given  # what is not among `classes` lands in the last column

@@ -14,7 +14,7 @@ from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.profile import Profile, from_json, merge
 from refit.shard import load
-from refit.training import Dataset, assemble
+from refit.training import Dataset, assemble, candidates_for
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Inputs:
     champion: str
     generation: int
     spec_digest: str
+    candidates: tuple[str, ...]
     batches: tuple[Input, ...]
 
 
@@ -47,16 +48,18 @@ def freeze(
     learned: frozenset[str],
     champion: str,
     generation: int,
-) -> str:
-    """Store the inputs under the hash of their content; returns the key."""
+) -> tuple[str, Inputs]:
+    """Store the inputs under the hash of their content; returns the key and the inputs."""
     batches = tuple(
         Input(u.batch_id, u.key, u.version_id, u.sha256, u.rows, u.batch_id in learned) for u in uploads
     )
-    document = asdict(Inputs(spec.name, champion, generation, spec.digest, batches))
+    candidates = candidates_for(spec, sum(upload.rows for upload in uploads))
+    inputs = Inputs(spec.name, champion, generation, spec.digest, candidates, batches)
+    document = asdict(inputs)
     sha256 = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     key = keys.inputs(spec.name, sha256)
     store.put_json_once(key, document)
-    return key
+    return key, inputs
 
 
 def read(store: Store, key: str) -> Inputs:

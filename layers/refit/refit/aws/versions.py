@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -19,10 +20,13 @@ def name_of(run_id: str, candidate: str = "") -> str:
     return f"v{number}-{candidate}" if candidate else f"v{number}"
 
 
-def record(app: App, spec: ModelSpec, estimator: Any, *, version: str, **facts: Any) -> Version:
+def record(
+    app: App, spec: ModelSpec, estimator: Any, classes: Sequence[str], *, version: str, **facts: Any
+) -> Version:
     """Store a fitted estimator and its row; a repeated attempt returns the row of the first.
 
-    `facts` are the fields of `Version` that only the caller knows.
+    `classes` are the names of the labels it was fitted on, `facts` the fields
+    of `Version` that only the caller knows.
     """
     data, sha256 = artifact.dump(estimator)
     app.store.put_once(keys.artifact(spec.name, sha256), data)
@@ -36,6 +40,7 @@ def record(app: App, spec: ModelSpec, estimator: Any, *, version: str, **facts: 
             features=tuple({"name": c.name, "type": c.type.value} for c in spec.contract.features),
             spec_digest=spec.digest,
             libraries=libraries(),
+            classes=tuple(classes[code] for code in estimator.classes_) if classes else (),
             seed=spec.training.seed,
             created_at=utc_now(),
             **facts,
