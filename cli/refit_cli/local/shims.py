@@ -10,6 +10,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import textwrap
 import time
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Any
 PINNED = "1.5.33"
 
 # Environments of one function that run at a time. A worker with scikit-learn takes 150 to 250 MB and a core.
-WORKERS_PER_FUNCTION = max(2, os.cpu_count() or 2)
+WORKERS_PER_FUNCTION = min(4, max(2, os.cpu_count() or 2))
 
 
 class EngineChanged(Exception):
@@ -128,6 +129,14 @@ EDITS = (
         """    if not alarm.get("ActionsEnabled", True):\n""",
     ),
     Edit(
+        "ministack.core.iam_actions:request_tag_context",
+        "Roles are enforced, but conditions on these keys would refuse (or, for ForAllValues, allow) every call.",
+        "return {}\n    tags:",
+        "from refit_cli.local.shims import condition_keys\n"
+        "        return condition_keys(iam_action, body)\n"
+        "    tags:",
+    ),
+    Edit(
         "ministack.services.stepfunctions:_start_execution",
         "Starting a running execution again with the same name and input answers with that execution.",
         "# Reject duplicate execution names\n",
@@ -225,3 +234,37 @@ def announce_alarm(alarm: dict[str, Any], old_state: str, new_state: str, reason
         "Resources": [arn],
     }
     eventbridge._put_events({"Entries": [entry]}, allow_aws_source=True)
+
+
+def condition_keys(action: str, body: bytes) -> dict[str, Any]:
+    """The condition keys of a request that the template's policies use and the engine does not fill in.
+
+    events:source, cloudwatch:namespace and dynamodb:LeadingKeys, as in AWS's service authorization reference.
+    """
+    if action == "events:PutEvents":
+        # AWS checks entry by entry; here one call is one value, so a batch of several sources matches none.
+        return {"events:source": ",".join({e.get("Source", "") for e in json.loads(body).get("Entries", [])})}
+    if action == "cloudwatch:PutMetricData":
+        return {"cloudwatch:namespace": json.loads(body).get("Namespace", "")}
+    if action.startswith("dynamodb:"):
+        request = json.loads(body or b"{}")
+        parts = [part for item in request.get("TransactItems", []) for part in item.values()] or [request]
+        keys = sorted({key for part in parts for key in _leading_keys(part)})
+        return {"dynamodb:LeadingKeys": keys} if keys else {}
+    return {}
+
+
+def _leading_keys(request: dict[str, Any]) -> list[str]:
+    """Values of the partition key that one DynamoDB operation names."""
+    from ministack.services import dynamodb
+
+    table = dynamodb._tables.get(request.get("TableName", "").rpartition("/")[2]) or {}
+    names = [k["AttributeName"] for k in table.get("KeySchema", []) if k["KeyType"] == "HASH"]
+    found = [
+        given[n] for given in (request.get("Key"), request.get("Item")) if given for n in names if n in given
+    ]
+    aliases = request.get("ExpressionAttributeNames", {})
+    for name, value in re.findall(r"(#?[\w.-]+)\s*=\s*(:\w+)", request.get("KeyConditionExpression", "")):
+        if aliases.get(name, name) in names:
+            found.append(request.get("ExpressionAttributeValues", {}).get(value, {}))
+    return [str(v) for value in found for v in value.values()]

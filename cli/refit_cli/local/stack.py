@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -104,6 +105,8 @@ class LocalStack:
         self._scratch = scratch
         self._deployed: dict[str, Any] = {}
         self._session = _blank_session()
+        self._clients: dict[str, Any] = {}
+        self._making_client = threading.Lock()  # a session is not safe to share between threads; clients are
         log_dir.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -132,14 +135,17 @@ class LocalStack:
 
     def client(self, service: str) -> Any:
         """A boto3 client for a service of this stack, deaf to the host's AWS configuration and proxies."""
-        return self._session.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            config=Config(proxies={}),
-        )
+        with self._making_client:
+            if service not in self._clients:
+                self._clients[service] = self._session.client(
+                    service,
+                    endpoint_url=self.endpoint,
+                    region_name=REGION,
+                    aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
+                    aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+                    config=Config(proxies={}, max_pool_connections=50, read_timeout=900),
+                )
+            return self._clients[service]
 
     def deploy(self, *, template: Path, models: Path, parameters: dict[str, str]) -> None:
         """Pack and create the stack, or update it. Raises PackageFailed or DeployFailed."""
@@ -166,12 +172,11 @@ class LocalStack:
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        with suppress(ProcessLookupError, PermissionError):  # what a hung or killed engine left running
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def raise_if_dead(self, cause: BaseException | None = None) -> None:
         """Raises EngineDied when the engine's process has ended."""
@@ -267,6 +272,7 @@ def _engine_environment(scratch: Path, port: int) -> dict[str, str]:
         "GATEWAY_PORT": str(port),
         "BIND_HOST": "127.0.0.1",
         "MINISTACK_REGION": REGION,
+        "AUTH": "true",  # a function may do what its role in the template allows, as on AWS
         "IOT_MTLS_ENABLED": "0",  # it would listen on every interface
         "SFTP_ENABLED": "0",
         "STATE_DIR": str(scratch / "state"),

@@ -1,0 +1,230 @@
+"""What people do to a model besides dropping data: ask, retract, import, backfill."""
+
+from __future__ import annotations
+
+import getpass
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from refit import artifact
+from refit.aws import inputs, keys, serving, versions
+from refit.aws.bus import Event
+from refit.aws.runtime import App, utc_now
+from refit.batches import Outcome, Upload, effective, upload_id
+from refit.contract import ColumnType
+from refit.errors import Conflict, RefitError
+from refit.metrics import CLASSIFICATION, Task
+from refit.models import ModelSpec
+from refit.records import Answered, Change, Generation, Run, RunStatus, Slot, Version
+from refit.shard import NAT, Shard, load
+from refit.training import class_name
+
+T = TypeVar("T")
+HOLD_HOURS = 6
+
+
+class Refused(RefitError):
+    """A request that makes no sense as things stand; the message says why and what would."""
+
+
+def ask(
+    app: App, model: str, reason: str, *, trigger: str = "on_demand", force: bool = False, timeout: float = 60
+) -> Answered:
+    """Knock and wait for the recorded answer."""
+    request_id = uuid.uuid4().hex
+    detail = {
+        "model": model,
+        "trigger": trigger,
+        "reason": reason,
+        "requested_by": whoami(),
+        "request_id": request_id,
+        "force": force,
+    }
+    app.bus.publish(Event.RETRAINING_REQUESTED, detail)
+    return wait_for(
+        lambda: app.registry.knock(model, f"asked-{request_id}"),
+        timeout,
+        f"no answer after {timeout:.0f} s; is {model!r} deployed? See the logs of request_retraining",
+    )
+
+
+def wait_for_run(app: App, model: str, run_id: str, timeout: float = 1800) -> Run:
+    """Wait until a run has ended."""
+
+    def ended() -> Run | None:
+        run = app.registry.run(model, run_id)
+        return run if run and run.status is not RunStatus.RUNNING else None
+
+    return wait_for(ended, timeout, f"{run_id} still runs after {timeout:.0f} s; see: refit status {model}")
+
+
+def retract(app: App, model: str, key: str, reason: str) -> tuple[list[Upload], list[str]]:
+    """Take an upload, and every copy of its content, out of what is learned from.
+
+    Returns
+    -------
+    uploads
+        The records that are now marked.
+    versions
+        Versions that have learned from the content; they are not changed.
+    """
+    name = key.removeprefix(keys.incoming(model, ""))
+    uploads = app.registry.uploads(model)
+    named = [u for u in uploads if u.key == keys.incoming(model, name) and u.outcome is Outcome.ACCEPTED]
+    if not named:
+        known = ", ".join(u.key.split("/", 2)[-1] for u in effective(uploads)[-5:]) or "none"
+        raise Refused(f"{model} has no accepted upload {name!r}; the newest are: {known}")
+    contents = {u.sha256 for u in named}
+    said = f"{utc_now()} by {whoami()}: {reason}"
+    marked = []
+    for upload in uploads:
+        if upload.sha256 in contents and upload.outcome is Outcome.ACCEPTED and not upload.retracted:
+            marked.append(app.registry.save_upload(replace(upload, retracted=said)))
+    batches = {u.batch_id for u in uploads if u.sha256 in contents}
+    learned = [
+        version.version
+        for version in app.registry.versions(model)
+        if version.inputs_key
+        and batches & {each.batch_id for each in inputs.read(app.store, version.inputs_key).batches}
+    ]
+    return marked, learned
+
+
+def import_champion(app: App, spec: ModelSpec, path: Path, reason: str) -> Generation:
+    """Make an existing model, written with skops, the first champion."""
+    if app.registry.champion(spec.name):
+        raise Refused(f"{spec.name} has a champion; an import is for the first one")
+    data = path.read_bytes()
+    artifact.check_sizes(data)
+    estimator = artifact.load(data, artifact.digest(data))
+    version = _imported(spec, estimator, data)
+    serving.probe(estimator, version, _probe_rows(app, spec))
+    app.store.put_once(keys.artifact(spec.name, version.artifact_sha256), data)
+    app.registry.add_version(version)
+    change = Generation(spec.name, 1, version.version, "", Change.IMPORT, whoami(), reason, utc_now())
+    app.registry.move_champion(change)
+    return change
+
+
+def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
+    declared = {column.name: column for column in spec.contract.features}
+    names = [str(name) for name in getattr(estimator, "feature_names_in_", declared)]
+    strange = [name for name in names if name not in declared]
+    if strange:
+        raise Refused(f"the model was fitted on {', '.join(strange)}, which {spec.name}'s contract does not have")
+    if spec.task in CLASSIFICATION and not hasattr(estimator, "predict_proba"):
+        raise Refused(f"the model has no predict_proba; task {spec.task} needs it")
+    classes = tuple(class_name(value) for value in estimator.classes_) if spec.task in CLASSIFICATION else ()
+    if spec.task is Task.BINARY and len(classes) != 2:
+        raise Refused(f"the model knows the classes {', '.join(classes)}; task binary has two")
+    sha256 = artifact.digest(data)
+    return Version(
+        version=f"import-{sha256[:8]}",
+        model=spec.name,
+        artifact_sha256=sha256,
+        artifact_bytes=len(data),
+        task=spec.task,
+        features=tuple({"name": name, "type": declared[name].type.value} for name in names),
+        classes=classes,
+        candidate="imported",
+        spec_digest=spec.digest,
+        libraries=versions.libraries(),
+        created_at=utc_now(),
+        created_by=whoami(),
+    )
+
+
+def _probe_rows(app: App, spec: ModelSpec) -> Shard:
+    """Rows of the newest batch; before the first one, a row of zeros and one of missing values."""
+    used = effective(app.registry.uploads(spec.name))
+    if used:
+        return load(app.store.get(keys.shard(spec.name, used[-1].batch_id)))
+    columns, types, words = {}, {}, {}
+    for column in spec.contract.columns:
+        types[column.name] = column.type
+        if column.type is ColumnType.CATEGORY:
+            columns[column.name] = np.array([0, -1], np.int32)
+            words[column.name] = [(*column.categories, "unknown")[0]]
+        elif column.type is ColumnType.TIMESTAMP:
+            columns[column.name] = np.array([0, NAT])
+        else:
+            columns[column.name] = np.array([0.0, np.nan])
+    return Shard(columns, types, words)
+
+
+def backfill(
+    app: App, spec: ModelSpec, files: Sequence[Path], say: Callable[[str], None], timeout: float = 3600
+) -> tuple[list[Upload], Answered]:
+    """Upload many files, then ask once: no retraining for each.
+
+    Retraining is on hold meanwhile; the hold ends by itself should this not come back.
+    """
+    until = (datetime.now(UTC) + timedelta(hours=HOLD_HOURS)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    hold = {"until": until, "reason": f"backfill of {len(files)} files", "by": whoami()}
+    _set_hold(app, spec.name, hold)
+    try:
+        done = []
+        for path in files:
+            key = keys.incoming(spec.name, path.name)
+            with path.open("rb") as file:
+                put = app.s3.put_object(Bucket=app.settings.data_bucket, Key=key, Body=file)
+            done.append((key, put.get("VersionId", "")))
+            say(f"uploaded {path.name} ({len(done)} of {len(files)})")
+        uploads = []
+        for key, version_id in done:
+            uploads.append(wait_for_upload(app, spec.name, key, version_id, timeout))
+            last = uploads[-1]
+            say(f"{last.outcome:<12} {last.key.split('/', 2)[-1]}: {last.rows} rows")
+            for reason in last.reasons:
+                say(f"             [{reason.code}] {reason.message}")
+    finally:
+        _set_hold(app, spec.name, None)
+    accepted = sum(upload.outcome is Outcome.ACCEPTED for upload in uploads)
+    return uploads, ask(app, spec.name, f"backfill of {accepted} accepted files", trigger="backfill")
+
+
+def wait_for_upload(app: App, model: str, key: str, version_id: str, timeout: float = 120) -> Upload:
+    """Wait for the outcome of an object version."""
+    name = upload_id(app.settings.data_bucket, key, version_id)
+
+    def final() -> Upload | None:
+        upload = app.registry.upload(model, name)
+        return upload if upload and (upload.outcome is not Outcome.ACCEPTED or upload.announced) else None
+
+    return wait_for(final, timeout, f"{key} has no outcome after {timeout:.0f} s; see the logs of validate")
+
+
+def wait_for(look: Callable[[], T | None], timeout: float, message: str) -> T:
+    """Look until there is something; raises Refused with `message` when there is not in time."""
+    end = time.monotonic() + timeout
+    while (found := look()) is None:
+        if time.monotonic() > end:
+            raise Refused(message)
+        time.sleep(0.1)
+    return found
+
+
+def _set_hold(app: App, model: str, hold: dict[str, str] | None) -> Slot:
+    for _ in range(8):
+        slot = app.registry.slot(model)
+        try:
+            app.registry.save_slot(model, replace(slot, hold=hold))
+            return slot
+        except Conflict:
+            continue
+    raise Conflict(f"{model} is busy: other writers kept winning; try again")
+
+
+def whoami() -> str:
+    """Who asks: the login name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return "unknown"

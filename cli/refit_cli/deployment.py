@@ -1,0 +1,77 @@
+"""A deployed stack, on AWS or on this machine alike: whichever the environment names."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+
+from refit.aws.runtime import App
+from refit.aws.settings import Settings
+from refit.errors import RefitError
+
+
+class NoStack(RefitError):
+    """The environment names no stack that answers; the message says how to name one."""
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What the commands work with: the functions' own App, and the stack's outputs."""
+
+    app: App
+    outputs: dict[str, str]
+
+    @staticmethod
+    def find(models: Path) -> Deployment:
+        """The stack that AWS_ENDPOINT_URL, the AWS credentials and REFIT_STACK name."""
+        name = os.environ.get("REFIT_STACK", "refit")
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        if urlsplit(endpoint).hostname in ("127.0.0.1", "localhost"):
+            # The local stack asks for credentials, any will do; real ones never reach it.
+            os.environ.update(AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local", AWS_SESSION_TOKEN="")
+            os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+        where = endpoint or "AWS"
+        way_out = (
+            "start one here with `refit local` and set the AWS_ENDPOINT_URL it prints, "
+            "or name yours with REFIT_STACK and the usual AWS variables"
+        )
+        try:
+            answer = boto3.client("cloudformation").describe_stacks(StackName=name)
+        except EndpointConnectionError:
+            raise NoStack(f"nothing answers at {where}; {way_out}") from None
+        except NoCredentialsError:
+            raise NoStack(f"no AWS credentials, and AWS_ENDPOINT_URL is not set; {way_out}") from None
+        except (ClientError, BotoCoreError) as error:
+            raise NoStack(f"no stack {name!r} at {where} ({error}); {way_out}") from None
+        outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}
+        settings = Settings(
+            table=outputs["RegistryTableName"],
+            data_bucket=outputs["DataBucketName"],
+            store_bucket=outputs["StoreBucketName"],
+            event_bus=outputs["EventBusName"],
+            models_dir=models,
+            max_upload_mb=1024,
+        )
+        return Deployment(App(settings), outputs)
+
+    def predict(self, model: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+        """Invoke the predict function; raises RefitError with its own words when it refuses."""
+        answer = self._lambda.invoke(
+            FunctionName=self.outputs["PredictFunctionName"],
+            Payload=json.dumps({"model": model, "records": records}).encode(),
+        )
+        payload = json.loads(answer["Payload"].read())
+        if "FunctionError" in answer:
+            raise RefitError(f"{payload.get('errorType')}: {payload.get('errorMessage')}")
+        return payload
+
+    @property
+    def _lambda(self) -> Any:
+        return boto3.client("lambda")

@@ -1,0 +1,115 @@
+"""What is shown of a model: one JSON document, and the same as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from refit.aws import inputs
+from refit.aws.runtime import App
+from refit.batches import effective
+
+
+def status(app: App, model: str) -> dict[str, Any]:
+    """Where a model stands now."""
+    registry = app.registry
+    champion, slot, uploads = registry.champion(model), registry.slot(model), registry.uploads(model)
+    version = champion.version if champion else ""
+    learned = inputs.learned_by(app.store, registry, model, version)
+    used = effective(uploads)
+    runs = sorted(registry.runs(model), key=lambda run: run.run_id)
+    knocks = sorted(registry.knocks(model), key=lambda knock: knock.decided_at)
+    return {
+        "model": model,
+        "champion": asdict(champion) if champion else None,
+        "uploads": dict(Counter(upload.outcome.value for upload in uploads)),
+        "rows": sum(upload.rows for upload in used),
+        "new_rows": sum(upload.rows for upload in used if upload.batch_id not in learned),
+        "running": slot.running or None,
+        "pending": slot.pending,
+        "hold": slot.hold,
+        "last_run": asdict(runs[-1]) if runs else None,
+        "last_decision": asdict(knocks[-1]) if knocks else None,
+    }
+
+
+def history(app: App, model: str) -> dict[str, Any]:
+    """Everything the registry remembers of a model, each list in order of time."""
+    registry = app.registry
+    return {
+        "model": model,
+        "uploads": _sorted([asdict(each) for each in registry.uploads(model)], "decided_at"),
+        "knocks": _sorted([asdict(each) for each in registry.knocks(model)], "decided_at"),
+        "runs": _sorted([asdict(each) for each in registry.runs(model)], "run_id"),
+        "generations": _sorted([asdict(each) for each in registry.generations(model)], "generation"),
+        "quality": _sorted([asdict(each) for each in registry.qualities(model)], "at"),
+        "drift": registry.drifts(model),
+    }
+
+
+def status_text(status: dict[str, Any]) -> str:
+    champion, uploads = status["champion"], status["uploads"]
+    lines = [status["model"]]
+    if champion:
+        score = "" if champion["score"] is None else f", scored {champion['score']:.4f} when tested"
+        lines.append(
+            f"  champion   {champion['version']} (generation {champion['generation']}, "
+            f"{champion['change']} on {champion['at']}{score})"
+        )
+    else:
+        lines.append(f"  champion   none yet; drop data under incoming/{status['model']}/")
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(uploads.items())) or "none"
+    lines.append(f"  uploads    {counted}")
+    lines.append(f"  rows       {status['rows']} in use, {status['new_rows']} of them new to the champion")
+    if status["running"]:
+        lines.append(f"  running    {status['running']}")
+    if status["pending"]:
+        lines.append(f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})")
+    if status["hold"]:
+        lines.append(f"  on hold    until {status['hold']['until']}: {status['hold']['reason']}")
+    if status["last_run"]:
+        run = status["last_run"]
+        lines.append(f"  last run   {run['run_id']}: {run['result'] or run['status']}")
+    if status["last_decision"]:
+        knock = status["last_decision"]
+        lines.append(f"  last knock {knock['trigger']} -> {knock['answer']}: {'; '.join(knock['reasons'])}")
+    return "\n".join(lines)
+
+
+def history_text(history: dict[str, Any]) -> str:
+    """One line an event, oldest first."""
+    lines: list[tuple[str, str]] = []
+    for each in history["uploads"]:
+        name = each["key"].split("/", 2)[-1]
+        what = f"{each['rows']} rows" if each["outcome"] == "accepted" else _reasons(each["reasons"])
+        if each["duplicate_of"]:
+            what += f", the same content as {each['duplicate_of']}"
+        if each["retracted"]:
+            what += f", retracted: {each['retracted']}"
+        lines.append((each["decided_at"], f"upload     {name} {each['outcome']}: {what}"))
+    for each in history["quality"]:
+        score = each["note"] if each["score"] is None else f"{each['metric']} {each['score']:.4f}"
+        lines.append((each["at"], f"quality    {each['version']} on {each['rows']} new rows: {score}"))
+    for each in history["knocks"]:
+        lines.append(
+            (each["decided_at"], f"knock      {each['trigger']} -> {each['answer']}: {'; '.join(each['reasons'])}")
+        )
+    for each in history["runs"]:
+        lines.append((each["started_at"], f"run        {each['run_id']} started on {each['rows']} rows"))
+        if each["ended_at"]:
+            lines.append((each["ended_at"], f"run        {each['run_id']} {each['status']}: {each['result']}"))
+    for each in history["generations"]:
+        text = f"champion   generation {each['generation']} is {each['version']} ({each['change']} by {each['by']})"
+        lines.append((each["at"], text))
+    if not lines:
+        return f"{history['model']}: nothing has happened yet"
+    return "\n".join(f"{at}  {text}" for at, text in sorted(lines, key=lambda line: line[0]))
+
+
+def _reasons(reasons: Any) -> str:
+    return " ".join(f"[{reason['code']}] {reason['message']}" for reason in reasons)
+
+
+def _sorted(records: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    return sorted(records, key=lambda record: record[by])
