@@ -13,19 +13,18 @@ from refit.records import Quality, Version
 from refit.shard import Shard, load
 from refit.training import encode_labels, frame_of_shard, predict
 
+LOOK_BACK = 5  # generations
+
 
 @entrypoint
 def handler(event: Any, app: App) -> dict[str, Any]:
     model, batch = messages.accepted_batch(event)
     logger.append_keys(model=model, batch_id=batch)
     spec = get_model(app.models, model)
-    champion = app.registry.champion(model)
-    if champion is None:
-        return {"model": model, "batch_id": batch, "skipped": "no champion yet"}
-    if batch in inputs.learned_by(app.store, app.registry, model, champion.version):
-        # A score on rows it learned from would flatter it.
-        return {"model": model, "batch_id": batch, "skipped": f"{champion.version} has learned from it"}
-    version = serving.recorded(app.registry, model, champion.version)
+    name = unlearned_champion(model, batch, app)
+    if name is None:
+        return {"model": model, "batch_id": batch, "skipped": "no champion that has not learned from it"}
+    version = serving.recorded(app.registry, model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
     value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
     note = "" if value is not None else "not defined: no labels, or one class only"
@@ -34,6 +33,20 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     if value is not None:
         _publish(model, spec.gates.metric, value, rows, app)
     return {"model": model, "batch_id": batch, "version": version.version, "score": value, "rows": rows}
+
+
+def unlearned_champion(model: str, batch: str, app: App) -> str | None:
+    """The champion, or when it was faster to learn from the batch than this check to score it, one before it.
+
+    A score on rows that a model learned from would flatter it.
+    """
+    champion = app.registry.champion(model)
+    newest = champion.generation if champion else 0
+    for number in range(newest, max(0, newest - LOOK_BACK), -1):
+        generation = app.registry.generation(model, number)
+        if generation and batch not in inputs.learned_by(app.store, app.registry, model, generation.version):
+            return generation.version
+    return None
 
 
 def champion_score(

@@ -29,7 +29,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         )
 
     data = inputs.dataset(app.store, frozen, spec)
-    blocks = split(data, spec)
+    blocks = split(data, spec, len(frozen.candidates))
     trained = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
     if not trained:
         failures = "; ".join(

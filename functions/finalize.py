@@ -28,13 +28,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         app,
         spec,
         fit(data, rows, spec),
+        data.classes,
         version=name,
         candidate=proved["candidate"],
         parent=proved["challenger"],
         run_id=message.run_id,
         inputs_key=message.inputs_key,
         trained_rows=len(rows),
-        classes=data.classes,
         tested_score=proved["challenger_score"],
     )
     return {"version": version.version}

@@ -39,7 +39,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     if Task(version.task) is Task.REGRESSION:
         return {**answer, "predictions": [float(value) for value in estimator.predict(frame)]}
     proba = estimator.predict_proba(frame)
-    names = [version.classes[code] for code in estimator.classes_]
+    names = version.classes
     return {
         **answer,
         "predictions": [names[i] for i in proba.argmax(axis=1)],

@@ -65,6 +65,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     decision = decide(knock, state, spec, now)
     run = None
     if decision.answer is Answer.RETRAIN:
+        key, frozen = inputs.freeze(app.store, spec, uploads, learned, version, generation)
         run = Run(
             run_id=f"run-{slot.runs + 1:08d}",
             model=model,
@@ -76,8 +77,8 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
             started_at=now,
             champion=version,
             generation=generation,
-            inputs_key=inputs.freeze(app.store, spec, uploads, learned, version, generation),
-            candidates=spec.training.candidates,
+            inputs_key=key,
+            candidates=frozen.candidates,
             rows=sum(upload.rows for upload in uploads),
             new_rows=decision.new_rows,
         )

@@ -21,17 +21,18 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         raise BadMessage(
             f"candidate {str(candidate)[:40]!r} is not declared; training.candidates in model.toml is"
         )
-    data = inputs.dataset(app.store, inputs.read(app.store, message.inputs_key), spec)
-    rows = candidate_rows(candidate, split(data, spec).train, spec)
+    frozen = inputs.read(app.store, message.inputs_key)
+    data = inputs.dataset(app.store, frozen, spec)
+    rows = candidate_rows(candidate, split(data, spec, len(frozen.candidates)).train, spec)
     version = versions.record(
         app,
         spec,
         fit(data, rows, spec),
+        data.classes,
         version=versions.name_of(message.run_id, candidate),
         candidate=candidate,
         run_id=message.run_id,
         inputs_key=message.inputs_key,
         trained_rows=len(rows),
-        classes=data.classes,
     )
     return {"candidate": candidate, "version": version.version}

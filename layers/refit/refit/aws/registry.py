@@ -73,6 +73,9 @@ class Registry:
     def champion(self, model: str) -> Generation | None:
         return self._get(Generation, f"MODEL#{model}", "CHAMPION")
 
+    def generation(self, model: str, number: int) -> Generation | None:
+        return self._get(Generation, f"MODEL#{model}", f"GENERATION#{number:08d}")
+
     def generations(self, model: str) -> list[Generation]:
         return self._list(Generation, model, "GENERATION#")
 

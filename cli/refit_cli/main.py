@@ -1,0 +1,284 @@
+"""The command `refit`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refit.errors import RefitError
+from refit.models import ModelSpec, find_models, get_model
+from refit_cli.local.errors import LocalStackError
+
+if TYPE_CHECKING:
+    from refit_cli.deployment import Deployment
+
+PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 refused or failed, 2 usage, 130 interrupted."""
+    args = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return args.run(args) or 0
+    except (RefitError, LocalStackError) as error:
+        print(f"refit {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing is left running", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="refit", description="Keeps scikit-learn models fresh: validates data, retrains, promotes what is better."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(run=run)
+        command.add_argument(
+            "--models", type=Path, default=Path("models"), metavar="DIR", help="model folders (default: ./models)"
+        )
+        return command
+
+    demo = add("demo", _demo, "Replay a year of real flights on this machine.")
+    demo.add_argument("--port", type=_port, help="of the local stack (default: any free one)")
+    demo.add_argument("--stay", action="store_true", help="keep the stack running at the end, until Ctrl-C")
+
+    local = add("local", _local, "Run the stack on this machine, in the foreground.")
+    local.add_argument("--port", type=_port, default=4566, help="on 127.0.0.1 (default: 4566)")
+
+    add("check", _check, "Check all model folders; exit 1 names every mistake.")
+
+    status = add("status", _status, "Where a model stands, or all of them.")
+    status.add_argument("model", nargs="?")
+    history = add("history", _history, "All that happened to a model, in order.")
+    history.add_argument("model")
+    predict = add("predict", _predict, "Predict the rows of a CSV or Parquet file with the champion.")
+    predict.add_argument("model")
+    predict.add_argument("file", type=Path)
+    retrain = add("retrain", _retrain, "Ask for a retraining, and say what was decided.")
+    retrain.add_argument("model")
+    retrain.add_argument("--reason", required=True, help="kept with the decision")
+    retrain.add_argument("--force", action="store_true", help="even on inputs that were tried, or too few rows")
+    retrain.add_argument("--wait", action="store_true", help="until the run has ended")
+    retract = add("retract", _retract, "Take an upload out of what is learned from.")
+    retract.add_argument("model")
+    retract.add_argument("upload", help="its file name under incoming/<model>/")
+    retract.add_argument("--reason", required=True, help="kept with the upload")
+    importing = add("import", _import, "Make an existing model the first champion.")
+    importing.add_argument("model")
+    importing.add_argument("file", type=Path, help="written with skops.io.dump")
+    importing.add_argument("--reason", required=True, help="kept with the change")
+    backfill = add("backfill", _backfill, "Upload many files and retrain once.")
+    backfill.add_argument("model")
+    backfill.add_argument("files", type=Path, nargs="+")
+    for command in (status, history, predict, retrain, retract, importing, backfill):
+        command.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 1 <= port <= 65535:
+        raise argparse.ArgumentTypeError("must lie between 1 and 65535")
+    return port
+
+
+def _specs(args: argparse.Namespace) -> dict[str, ModelSpec]:
+    return find_models(args.models)
+
+
+def _deployment(args: argparse.Namespace) -> Deployment:
+    from refit_cli.deployment import Deployment
+
+    return Deployment.find(args.models)
+
+
+def _model(args: argparse.Namespace) -> ModelSpec:
+    return get_model(_specs(args), args.model)
+
+
+def _print(args: argparse.Namespace, document: Any, text: Callable[[], str]) -> None:
+    print(json.dumps(document, indent=2) if args.json else text())
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from refit_cli.demo.replay import replay
+
+    return replay(port=args.port, stay=args.stay)
+
+
+def _local(args: argparse.Namespace) -> int:
+    from refit_cli.local import local_stack
+
+    specs = _specs(args)
+    print("starting ...", flush=True)
+    with local_stack(models=args.models, port=args.port) as stack:
+        bucket, name = stack.outputs["DataBucketName"], sorted(specs)[0]
+        print(
+            f"""Refit serves {", ".join(sorted(specs))} at {stack.endpoint}
+
+In another terminal:
+  export AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1
+  aws s3 cp data.parquet s3://{bucket}/incoming/{name}/
+  refit status {name}
+
+Everything lives in memory and is gone when this ends: Ctrl-C.""",
+            flush=True,
+        )
+        stack.wait()
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from refit.training import build
+
+    for spec in _specs(args).values():
+        build(spec)
+        features = len(spec.contract.features)
+        print(f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}")
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from refit_cli import view
+
+    app = _deployment(args).app
+    names = [get_model(app.models, args.model).name] if args.model else sorted(app.models)
+    found = [view.status(app, name) for name in names]
+    _print(args, found[0] if args.model else found, lambda: "\n".join(map(view.status_text, found)))
+    return 0
+
+
+def _history(args: argparse.Namespace) -> int:
+    from refit_cli import view
+
+    found = view.history(_deployment(args).app, _model(args).name)
+    _print(args, found, lambda: view.history_text(found))
+    return 0
+
+
+def _predict(args: argparse.Namespace) -> int:
+    spec, deployment = _model(args), _deployment(args)
+    answers: dict[str, Any] = {"model": spec.name, "predictions": [], "probabilities": []}
+    for chunk in _chunks(_records(args.file), PREDICT_CHUNK):
+        answer = deployment.predict(spec.name, chunk)
+        answers |= {"version": answer["version"], "generation": answer["generation"]}
+        answers["predictions"] += answer["predictions"]
+        answers["probabilities"] += answer.get("probabilities", [])
+
+    def table() -> str:
+        classes = list(answers["probabilities"][0]) if answers["probabilities"] else []
+        lines = [",".join(["prediction", *(f"p_{name}" for name in classes)])]
+        for i, prediction in enumerate(answers["predictions"]):
+            shares = [f"{answers['probabilities'][i][name]:.6f}" for name in classes]
+            lines.append(",".join([str(prediction), *shares]))
+        return "\n".join(lines)
+
+    _print(args, answers, table)
+    return 0
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV or Parquet file as JSON-like records."""
+    import pandas as pd
+
+    from refit.errors import UnreadableFile
+
+    try:
+        parquet = path.open("rb").read(4) == b"PAR1"
+        frame = pd.read_parquet(path) if parquet else pd.read_csv(path)
+        return json.loads(frame.to_json(orient="records", date_format="iso"))
+    except (OSError, ValueError) as error:
+        raise UnreadableFile(f"{path}: not readable as CSV or Parquet: {error}") from error
+
+
+def _chunks(rows: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:
+    return (rows[i : i + size] for i in range(0, len(rows), size)) if rows else [[]]
+
+
+def _retrain(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import actions
+
+    spec, app = _model(args), _deployment(args).app
+    answered = actions.ask(app, spec.name, args.reason, force=args.force)
+    run = actions.wait_for_run(app, spec.name, answered.run_id) if args.wait and answered.run_id else None
+    text = f"{answered.answer}{f' ({answered.run_id})' if answered.run_id else ''}: {'; '.join(answered.reasons)}"
+    document = {**asdict(answered), "run": asdict(run) if run else None}
+    _print(args, document, lambda: text + (f"\n{run.run_id} {run.status}: {run.result}" if run else ""))
+    return 1 if run and run.status == "failed" else 0
+
+
+def _retract(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    spec = _model(args)
+    marked, learned = actions.retract(_deployment(args).app, spec.name, args.upload, args.reason)
+    names = [upload.key for upload in marked]
+
+    def text() -> str:
+        lines = [f"retracted {name}" for name in names] or ["it was retracted before; nothing changed"]
+        if learned:
+            lines.append(f"versions that learned from it: {', '.join(learned)}")
+            lines.append(f'to learn without it: refit retrain {spec.name} --reason "without {args.upload}"')
+        return "\n".join(lines)
+
+    _print(args, {"model": spec.name, "retracted": names, "versions": learned}, text)
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import actions
+
+    spec = _model(args)
+    if not args.file.is_file():
+        raise RefitError(f"{args.file}: no such file")
+    change = actions.import_champion(_deployment(args).app, spec, args.file, args.reason)
+    _print(args, asdict(change), lambda: f"{change.version} is the champion of {spec.name}, generation 1")
+    return 0
+
+
+def _backfill(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import actions
+
+    spec = _model(args)
+    missing = [str(path) for path in args.files if not path.is_file()]
+    if missing:
+        raise RefitError(f"no such file: {', '.join(missing)}")
+    names = [path.name for path in args.files]
+    if len(set(names)) < len(names):
+        raise RefitError("two files have the same name, and one would replace the other; rename one")
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    uploads, answered = actions.backfill(_deployment(args).app, spec, args.files, say)
+    document = {"uploads": [asdict(upload) for upload in uploads], "decision": asdict(answered)}
+    _print(args, document, lambda: f"{answered.answer}: {'; '.join(answered.reasons)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

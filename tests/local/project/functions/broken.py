@@ -1,0 +1,3 @@
+"""Cannot be imported, on purpose."""
+
+import nowhere_to_be_found  # noqa: F401
