@@ -48,9 +48,9 @@ format: setup  ## let ruff rewrite what it can
 
 build: export SAM_CLI_TELEMETRY := 0
 build: export REFIT_MODELS_DIR := $(abspath $(MODELS))
-build: .venv-sam/.installed  ## build functions and layers for AWS into .aws-sam/build
+build: setup .venv-sam/.installed  ## build functions and layers for AWS into .aws-sam/build
 	@scripts/python313 > /dev/null
-	@# .venv/bin/refit check --models $(MODELS)
+	@.venv/bin/refit check --models $(MODELS)
 	@.venv-sam/bin/sam validate --lint
 	@.venv-sam/bin/sam build
 	@scripts/sizes

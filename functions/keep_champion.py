@@ -23,7 +23,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         message.run_id,
         RunStatus.KEPT,
         utc_now(),
-        result=f"champion kept: {reason}",
+        result=reason,
         challenger=judged.get("challenger", ""),
         challenger_score=judged.get("challenger_score"),
         champion_score=judged.get("champion_score"),

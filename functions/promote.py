@@ -41,7 +41,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         change,
         message.run_id,
         change.at,
-        result=f"{version.version} promoted: {proved['reason']}",
+        result=f"{version.version}: {proved['reason']}",
         challenger=proved["challenger"],
         challenger_score=proved["challenger_score"],
         champion_score=proved["champion_score"],

@@ -118,7 +118,9 @@ def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
     names = [str(name) for name in getattr(estimator, "feature_names_in_", declared)]
     strange = [name for name in names if name not in declared]
     if strange:
-        raise Refused(f"the model was fitted on {', '.join(strange)}, which {spec.name}'s contract does not have")
+        raise Refused(
+            f"the model was fitted on {', '.join(strange)}, which {spec.name}'s contract does not have"
+        )
     if spec.task in CLASSIFICATION and not hasattr(estimator, "predict_proba"):
         raise Refused(f"the model has no predict_proba; task {spec.task} needs it")
     classes = tuple(class_name(value) for value in estimator.classes_) if spec.task in CLASSIFICATION else ()

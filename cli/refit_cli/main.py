@@ -44,7 +44,8 @@ def _interrupt(*_: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="refit", description="Keeps scikit-learn models fresh: validates data, retrains, promotes what is better."
+        prog="refit",
+        description="Keeps scikit-learn models fresh: validates data, retrains, promotes what is better.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -52,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         command.add_argument(
-            "--models", type=Path, default=Path("models"), metavar="DIR", help="model folders (default: ./models)"
+            "--models",
+            type=Path,
+            default=Path("models"),
+            metavar="DIR",
+            help="model folders (default: ./models)",
         )
         return command
 
@@ -75,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     retrain = add("retrain", _retrain, "Ask for a retraining, and say what was decided.")
     retrain.add_argument("model")
     retrain.add_argument("--reason", required=True, help="kept with the decision")
-    retrain.add_argument("--force", action="store_true", help="even on inputs that were tried, or too few rows")
+    retrain.add_argument(
+        "--force", action="store_true", help="even on inputs that were tried, or too few rows"
+    )
     retrain.add_argument("--wait", action="store_true", help="until the run has ended")
     retract = add("retract", _retract, "Take an upload out of what is learned from.")
     retract.add_argument("model")
@@ -152,7 +159,9 @@ def _check(args: argparse.Namespace) -> int:
     for spec in _specs(args).values():
         build(spec)
         features = len(spec.contract.features)
-        print(f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}")
+        print(
+            f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}"
+        )
     return 0
 
 

@@ -6,6 +6,7 @@ It changes nothing.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -70,21 +71,33 @@ def _check_model(app: App, model: str) -> list[Breach]:
     # 5: generations are gap-free and follow one another.
     numbers = [generation.generation for generation in generations]
     expect(5, numbers == list(range(1, len(numbers) + 1)), f"generations are {numbers}")
-    for before, after in zip(generations, generations[1:], strict=False):
-        expect(5, after.previous == before.version, f"generation {after.generation} does not follow {before.version}")
+    for before, after in itertools.pairwise(generations):
+        expect(
+            5,
+            after.previous == before.version,
+            f"generation {after.generation} does not follow {before.version}",
+        )
 
     # 6 and 7: what was promoted beat the champion of that moment, on rows neither had seen, by a finite metric.
     for generation in generations:
         if generation.change in (Change.FIRST, Change.PROMOTION):
             run = runs.get(generation.run_id)
-            expect(6, run is not None and run.status is RunStatus.PROMOTED, f"{generation.version} has no promoted run")
+            expect(
+                6,
+                run is not None and run.status is RunStatus.PROMOTED,
+                f"{generation.version} has no promoted run",
+            )
             if run:
                 for promise, message in _unproved(app, model, generation, run):
                     expect(promise, False, message)
 
     # 9: at most one run, and the slot says which.
     running = [run_id for run_id, run in runs.items() if run.status is RunStatus.RUNNING]
-    expect(9, running == ([slot.running] if slot.running else []), f"running are {running}, the slot says {slot.running!r}")
+    expect(
+        9,
+        running == ([slot.running] if slot.running else []),
+        f"running are {running}, the slot says {slot.running!r}",
+    )
     return found
 
 
@@ -100,7 +113,9 @@ def _unproved(app: App, model: str, generation: Any, run: Any) -> list[tuple[int
     if generation.change is Change.PROMOTION:
         scores += [evaluation["champion_score"], evaluation["gain_low"]]
         if frozen.champion != generation.previous or frozen.generation != generation.generation - 1:
-            found.append((6, f"{generation.version} was compared with {frozen.champion}, not {generation.previous}"))
+            found.append(
+                (6, f"{generation.version} was compared with {frozen.champion}, not {generation.previous}")
+            )
     unseen = sum(each.rows for each in frozen.batches if not each.seen)
     if not evaluation["promote"] or not 0 < evaluation["test_rows"] <= unseen:
         found.append((6, f"{generation.version} was not proved on unseen rows"))

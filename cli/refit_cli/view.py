@@ -65,7 +65,9 @@ def status_text(status: dict[str, Any]) -> str:
     if status["running"]:
         lines.append(f"  running    {status['running']}")
     if status["pending"]:
-        lines.append(f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})")
+        lines.append(
+            f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})"
+        )
     if status["hold"]:
         lines.append(f"  on hold    until {status['hold']['until']}: {status['hold']['reason']}")
     if status["last_run"]:
@@ -93,12 +95,17 @@ def history_text(history: dict[str, Any]) -> str:
         lines.append((each["at"], f"quality    {each['version']} on {each['rows']} new rows: {score}"))
     for each in history["knocks"]:
         lines.append(
-            (each["decided_at"], f"knock      {each['trigger']} -> {each['answer']}: {'; '.join(each['reasons'])}")
+            (
+                each["decided_at"],
+                f"knock      {each['trigger']} -> {each['answer']}: {'; '.join(each['reasons'])}",
+            )
         )
     for each in history["runs"]:
         lines.append((each["started_at"], f"run        {each['run_id']} started on {each['rows']} rows"))
         if each["ended_at"]:
-            lines.append((each["ended_at"], f"run        {each['run_id']} {each['status']}: {each['result']}"))
+            lines.append(
+                (each["ended_at"], f"run        {each['run_id']} {each['status']}: {each['result']}")
+            )
     for each in history["generations"]:
         text = f"champion   generation {each['generation']} is {each['version']} ({each['change']} by {each['by']})"
         lines.append((each["at"], text))

@@ -167,6 +167,12 @@ class LocalStack:
         """Deploy again, with other `models`, `template` or `parameters`. Ends invocations in flight."""
         self.deploy(**{**self._deployed, **changes})
 
+    def wait(self) -> None:
+        """Stay until the engine ends, which only a fault makes it do: raises EngineDied."""
+        while True:
+            self.raise_if_dead()
+            time.sleep(0.5)
+
     def stop(self) -> None:
         """End the engine and its workers. May be called again."""
         if self._process.stdin is not None:

@@ -41,9 +41,10 @@ class Evaluation:
 
     @property
     def reason(self) -> str:
-        """One sentence: what failed, or that all held."""
+        """One sentence: what failed, or what proved the challenger."""
         failed = [gate.message for gate in self.gates if not gate.passed]
-        return "; ".join(failed) if failed else "; ".join(gate.message for gate in self.gates)
+        proof = [gate.message for gate in self.gates if gate.name == "gain"]
+        return "; ".join(failed or proof or [gate.message for gate in self.gates])
 
 
 def evaluate(

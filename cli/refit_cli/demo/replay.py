@@ -1,0 +1,385 @@
+"""The demo: a year of real flights through the real template, on this machine.
+
+Nothing is staged but the files that are dropped and the one request a person
+makes. What was seen is read from the registry; the exit code says whether all
+of it really happened.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refit.aws import keys
+from refit.aws.runtime import App
+from refit.batches import Outcome, Upload
+from refit.records import Answered, Change, Quality, Run, RunStatus
+from refit_cli import actions, oracle, view
+from refit_cli.demo import flights
+from refit_cli.deployment import Deployment
+from refit_cli.local import LocalStack, local_stack
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MODEL = "flights"
+BROKEN_MONTH = 6
+RESULTS = Path(".refit/demo")
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+@dataclass
+class Month:
+    """What happened to one month's file."""
+
+    name: str
+    upload: Upload | None = None
+    drift: dict[str, Any] | None = None
+    quality: Quality | None = None
+    answered: Answered | None = None
+    run: Run | None = None
+
+
+@dataclass
+class Caller:
+    """Asks for predictions without pause, as the users of a model do, and counts."""
+
+    deployment: Deployment
+    records: list[dict[str, Any]]
+    answers: int = 0
+    failures: list[str] = field(default_factory=list)
+    versions: list[str] = field(default_factory=list)
+    slowest: float = 0.0
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._call, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread:
+            self._thread.join(30)
+
+    def _call(self) -> None:
+        while not self._stop.wait(0.2):
+            begun = time.monotonic()
+            try:
+                answer = self.deployment.predict(MODEL, self.records)
+                if len(answer["predictions"]) != len(self.records):
+                    raise ValueError("an answer without predictions")
+                self.answers += 1
+                if answer["version"] not in self.versions:
+                    self.versions.append(answer["version"])
+            except Exception as error:  # noqa: BLE001 - whatever it is, predict did not answer
+                self.failures.append(f"{type(error).__name__}: {error}")
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+
+class Screen:
+    """Plain lines in a pipe; in a terminal the same lines and, below them, what is going on."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self.console = Console(highlight=False, soft_wrap=True)
+
+    def line(self, text: str = "", style: str = "") -> None:
+        self.console.print(text, style=style or None, markup=False)
+
+    @contextmanager
+    def doing(self, text: str) -> Iterator[None]:
+        if self.console.is_terminal:
+            with self.console.status(text):
+                yield
+        else:
+            yield
+
+
+def replay(port: int | None = None, stay: bool = False) -> int:
+    """Run the demo; returns 0 when everything it is to show has happened."""
+    begun = time.monotonic()
+    screen = Screen()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    screen.line(
+        "Refit demo: a year of flights out of New York, through the real template on this machine.", "bold"
+    )
+    screen.line("Will a flight arrive more than 15 minutes late? Told from the schedule and the weather.\n")
+    with screen.doing("preparing the flights of 2013"):
+        files = _files(flights.months())
+    with screen.doing("starting the local stack and deploying template.yaml"):
+        stack_context = local_stack(models=_ROOT / "models", port=port, log_dir=RESULTS)
+        stack = stack_context.__enter__()
+    try:
+        os.environ.pop("AWS_PROFILE", None)
+        os.environ.update(stack.env)
+        screen.line(
+            f"stack at {stack.endpoint}, deployed from template.yaml in {time.monotonic() - begun:.1f} s"
+        )
+        story = Story(Deployment.find(_ROOT / "models"), screen, files)
+        story.tell()
+        held = story.summary(time.monotonic() - begun)
+        if stay:
+            _stay(stack, screen)
+        return 0 if held else 1
+    finally:
+        stack_context.__exit__(None, None, None)
+
+
+def _stay(stack: LocalStack, screen: Screen) -> None:
+    variables = " ".join(
+        f"{name}={value}" for name, value in stack.env.items() if name.startswith("AWS_") and value
+    )
+    screen.line(f"\nThe stack stays until Ctrl-C. In another terminal:\n  export {variables}")
+    screen.line(f"  .venv/bin/refit status {MODEL}\n  .venv/bin/refit history {MODEL}")
+    stack.wait()
+
+
+def _files(months: dict[int, pd.DataFrame]) -> dict[str, bytes]:
+    """File name to content: Parquet, every third month CSV, one of them gzipped."""
+    files = {}
+    for month, frame in months.items():
+        name, buffer = f"2013-{month:02d}", io.BytesIO()
+        if month % 3:
+            frame.to_parquet(buffer, index=False)
+            files[f"{name}.parquet"] = buffer.getvalue()
+        elif month == 9:
+            frame.to_csv(buffer, index=False, compression={"method": "gzip", "mtime": 1})
+            files[f"{name}.csv.gz"] = buffer.getvalue()
+        else:
+            frame.to_csv(buffer, index=False)
+            files[f"{name}.csv"] = buffer.getvalue()
+    folder = RESULTS / "files"
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return files
+
+
+class Story:
+    """The replay, step by step. Every step waits for what the stack recorded."""
+
+    def __init__(self, deployment: Deployment, screen: Screen, files: dict[str, bytes]) -> None:
+        self.deployment, self.screen, self.files = deployment, screen, files
+        self.app: App = deployment.app
+        self.caller = Caller(deployment, _sample(files))
+        self.months: list[Month] = []
+        self.quarantined: Upload | None = None
+        self.refused: Answered | None = None  # asked for without need
+        self.asked: tuple[Answered, Run] | None = None
+        self.breaches: list[oracle.Breach] = []
+
+    def tell(self) -> None:
+        try:
+            for name, content in self.files.items():
+                if name.startswith(f"2013-{BROKEN_MONTH:02d}"):
+                    self.broken(name, content)
+                self.month(name, content)
+                if not self.caller.answers and self.app.registry.champion(MODEL):
+                    self.caller.start()
+                    actions.wait_for(lambda: self.caller.answers or None, 60, "predict does not answer")
+                if (
+                    self.asked is None
+                    and self.months[-1].run
+                    and self.months[-1].run.status is RunStatus.KEPT
+                ):
+                    self.on_demand()
+        finally:
+            self.caller.stop()
+        with self.screen.doing("the oracle checks the promises"):
+            self.breaches = oracle.check(self.app)
+
+    def drop(self, name: str, content: bytes) -> Upload:
+        """An ordinary PutObject, and the outcome it led to."""
+        key = keys.incoming(MODEL, name)
+        put = self.app.s3.put_object(Bucket=self.app.settings.data_bucket, Key=key, Body=content)
+        return actions.wait_for_upload(self.app, MODEL, key, put["VersionId"])
+
+    def month(self, name: str, content: bytes) -> None:
+        month, registry = Month(name), self.app.registry
+        self.months.append(month)
+        say = self.screen.line
+        champion = registry.champion(MODEL)
+        with self.screen.doing(f"{name}: validating"):
+            upload = month.upload = self.drop(name, content)
+        say(f"\n{name}  {upload.rows:,} rows {upload.outcome}, {len(content) / 1e6:.1f} MB", "bold")
+        for reason in [*upload.reasons, *upload.warnings]:
+            say(f"  {'reason' if upload.reasons else 'note':<9} [{reason.code}] {reason.message}")
+        if upload.outcome is not Outcome.ACCEPTED:
+            return
+        with self.screen.doing(f"{name}: checking drift"):
+            month.answered = self._until(
+                lambda: _of_batch(registry.knocks(MODEL), upload.batch_id), "decision"
+            )
+            month.drift = _of_batch(registry.drifts(MODEL), upload.batch_id)
+        say(f"  drift     {_drift_text(month.drift)}")
+        if champion:
+            with self.screen.doing(f"{name}: {champion.version} predicts the month"):
+                month.quality = self._until(
+                    lambda: _of_batch(registry.qualities(MODEL), upload.batch_id), "score"
+                )
+            assert month.quality is not None
+            say(
+                f"  quality   {month.quality.version} scored {month.quality.metric} {month.quality.score or 0:.4f} "
+                "on the month, before anyone learned from it"
+            )
+        assert month.answered is not None
+        say(f"  decision  {month.answered.answer}: {month.answered.reasons[0]}")
+        if month.answered.run_id:
+            month.run = self.run(month.answered.run_id)
+
+    def run(self, run_id: str) -> Run:
+        with self.screen.doing(f"{run_id}: candidates train, the best one is tested"):
+            run = actions.wait_for_run(self.app, MODEL, run_id, timeout=300)
+        champion = "" if run.champion_score is None else f", champion {run.champion} {run.champion_score:.4f}"
+        score = "not scored" if run.challenger_score is None else f"{run.challenger_score:.4f}"
+        self.screen.line(f"  tested    challenger {run.challenger} {score}{champion}")
+        style = {RunStatus.PROMOTED: "green", RunStatus.KEPT: "yellow"}.get(run.status, "red")
+        self.screen.line(f"  {run.status:<9} {run.result}", style)
+        return run
+
+    def broken(self, name: str, content: bytes) -> None:
+        """The month's file as it should not be; the next one is its corrected copy under the same name."""
+        with self.screen.doing(f"{name}: a broken copy"):
+            upload = self.quarantined = self.drop(name, _broken(content))
+        self.screen.line(f"\n{name}  a broken copy: {upload.rows:,} rows {upload.outcome}", "bold")
+        for reason in upload.reasons:
+            self.screen.line(f"  reason    [{reason.code}] {reason.message}", "yellow")
+
+    def on_demand(self) -> None:
+        """A person asks: without need, which is answered no; then insisting, which is done."""
+        say = self.screen.line
+        say("\non demand  a person asks for another retraining on the same data", "bold")
+        with self.screen.doing("asking"):
+            self.refused = actions.ask(self.app, MODEL, "a second opinion")
+        say(f"  decision  {self.refused.answer}: {self.refused.reasons[0]}")
+        with self.screen.doing("asking with --force"):
+            insisted = actions.ask(self.app, MODEL, "a second opinion, please", force=True)
+        say(f"  decision  {insisted.answer} (--force): {insisted.reasons[0]}")
+        if insisted.run_id:
+            self.asked = (insisted, self.run(insisted.run_id))
+
+    def summary(self, seconds: float) -> bool:
+        """Print the table, what was to be seen and the way on; returns whether all was seen."""
+        say = self.screen.line
+        history = view.history(self.app, MODEL)
+        (RESULTS / "history.json").write_text(json.dumps(history, indent=2))
+        (RESULTS / "status.json").write_text(json.dumps(view.status(self.app, MODEL), indent=2))
+        say("\nmonth     rows     drifted  champion before learning  challenger  champion  result", "bold")
+        for month in self.months:
+            say(_row(month))
+        generations = self.app.registry.generations(MODEL)
+        say(
+            f"\n{self.caller.answers:,} predictions answered meanwhile by {' '.join(self.caller.versions)}; "
+            f"{len(self.caller.failures)} failed, the slowest took {self.caller.slowest:.1f} s"
+        )
+        seen = {
+            "12 months accepted": _accepted(self.months) == 12,
+            "a broken file quarantined with its reasons": bool(
+                self.quarantined
+                and self.quarantined.outcome is Outcome.QUARANTINED
+                and self.quarantined.reasons
+            ),
+            "its corrected copy accepted": any(
+                month.upload and self.quarantined and month.upload.key == self.quarantined.key
+                for month in self.months
+            )
+            and _accepted(self.months) == 12,
+            "a better challenger promoted": any(g.change is Change.PROMOTION for g in generations),
+            "a challenger that was not better kept out": any(
+                month.run and month.run.status is RunStatus.KEPT for month in self.months
+            ),
+            "a retraining on demand": bool(self.asked and self.asked[1].status is not RunStatus.FAILED),
+            "a retraining without need refused": bool(self.refused and self.refused.answer == "skip"),
+            "every new month scored before it was learned from": all(
+                month.quality and month.quality.score is not None for month in self.months[1:]
+            ),
+            "predict answered at every moment": self.caller.answers > 0 and not self.caller.failures,
+            "all promises held (the oracle found no breach)": not self.breaches,
+        }
+        say()
+        for what, happened in seen.items():
+            say(f"  {'yes' if happened else 'NO '}  {what}", "green" if happened else "red")
+        for failure in self.caller.failures[:3]:
+            say(f"       predict: {failure}", "red")
+        for breach in self.breaches:
+            say(f"       promise {breach.promise}: {breach.message}", "red")
+        (RESULTS / "seen.json").write_text(
+            json.dumps(
+                {"seen": seen, "breaches": [asdict(b) for b in self.breaches], "seconds": seconds}, indent=2
+            )
+        )
+        say(f"\ndone in {seconds:.0f} s. To look further:")
+        say("  less .refit/demo/history.json           every upload, decision, run and promotion")
+        say("  less .refit/demo/engine.log             what the functions logged")
+        say(
+            "  .venv/bin/refit demo --stay             replay, then keep the stack for the commands and the AWS CLI"
+        )
+        say("  .venv/bin/refit local                   an empty stack for your own models and data")
+        return all(seen.values())
+
+    def _until(self, look: Callable[[], Any], what: str) -> Any:
+        return actions.wait_for(look, 120, f"no {what} was recorded in 120 s; see {RESULTS / 'engine.log'}")
+
+
+def _of_batch(records: list[Any], batch_id: str) -> Any:
+    for record in records:
+        if (record["batch_id"] if isinstance(record, dict) else record.batch_id) == batch_id:
+            return record
+    return None
+
+
+def _accepted(months: list[Month]) -> int:
+    return sum(bool(month.upload and month.upload.outcome is Outcome.ACCEPTED) for month in months)
+
+
+def _drift_text(drift: dict[str, Any] | None) -> str:
+    if drift is None:
+        return "nothing to compare with yet"
+    if not drift["drifted"]:
+        return "none"
+    psi = {column["column"]: column["psi"] for column in drift["columns"]}
+    shown = ", ".join(f"{name} PSI {psi[name]:.2f}" for name in drift["drifted"][:4] if name in psi)
+    more = len(drift["drifted"]) - 4
+    return shown + (f" and {more} more columns" if more > 0 else "")
+
+
+def _row(month: Month) -> str:
+    if month.upload is None:
+        return f"{month.name[:7]}   not reached"
+    drifted = len(month.drift["drifted"]) if month.drift else 0
+    quality = f"{month.quality.version} {month.quality.score or 0:.4f}" if month.quality else "-"
+    run = month.run
+    challenger = f"{run.challenger_score:.4f}" if run and run.challenger_score is not None else "-"
+    champion = f"{run.champion_score:.4f}" if run and run.champion_score is not None else "-"
+    result = f"{run.status} ({run.trigger})" if run else (month.answered.answer if month.answered else "-")
+    return f"{month.name[:7]}   {month.upload.rows:>6,}   {drifted:>7}  {quality:<24}  {challenger:<10}  {champion:<8}  {result}"
+
+
+def _sample(files: dict[str, bytes]) -> list[dict[str, Any]]:
+    """Three rows of the first month, as an application would send them."""
+    import pandas as pd
+
+    frame = pd.read_parquet(io.BytesIO(next(iter(files.values()))))
+    return json.loads(frame.head(3).drop(columns=["late"]).to_json(orient="records", date_format="iso"))
+
+
+def _broken(content: bytes) -> bytes:
+    """Four mistakes that happen: a renamed column, a wrong unit, an unknown code, doubled rows."""
+    import pandas as pd
+
+    frame = pd.read_csv(io.BytesIO(content))
+    frame = frame.rename(columns={"wind_speed": "wind_spd"})
+    frame.loc[:499, "distance"] = frame.loc[:499, "distance"] * 1000
+    frame.loc[500:799, "origin"] = "NYC"
+    frame = pd.concat([frame, frame.tail(120)])
+    return frame.to_csv(index=False).encode()
