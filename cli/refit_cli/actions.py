@@ -144,20 +144,22 @@ def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
 
 
 def _probe_rows(app: App, spec: ModelSpec) -> Shard:
-    """Rows of the newest batch; before the first one, a row of zeros and one of missing values."""
+    """Rows of the newest batch; before the first one, a plain row and one with all that may be missing."""
     used = effective(app.registry.uploads(spec.name))
     if used:
         return load(app.store.get(keys.shard(spec.name, used[-1].batch_id)))
     columns, types, words = {}, {}, {}
     for column in spec.contract.columns:
         types[column.name] = column.type
+        empty = column.nulls > 0
         if column.type is ColumnType.CATEGORY:
-            columns[column.name] = np.array([0, -1], np.int32)
+            columns[column.name] = np.array([0, -1 if empty else 0], np.int32)
             words[column.name] = [(*column.categories, "unknown")[0]]
         elif column.type is ColumnType.TIMESTAMP:
-            columns[column.name] = np.array([0, NAT])
+            columns[column.name] = np.array([0, NAT if empty else 0])
         else:
-            columns[column.name] = np.array([0.0, np.nan])
+            plain = column.min if column.min is not None else 0.0
+            columns[column.name] = np.array([plain, np.nan if empty else plain])
     return Shard(columns, types, words)
 
 

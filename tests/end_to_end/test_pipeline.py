@@ -1,0 +1,190 @@
+"""The real template, functions and state machine on the embedded stack, driven as people drive it: by the
+command `refit` and by objects put into the bucket. The oracle looks after every test."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression
+
+from refit.records import RunStatus
+from refit_cli import actions, oracle
+from refit_cli.deployment import Deployment
+from refit_cli.local import LocalStack, local_stack
+
+MODELS = Path(__file__).parent / "models"
+REFIT = Path(sys.executable).with_name("refit")
+
+
+def loans(month: int, *, effect: float = 1.0, rows: int = 1000) -> pd.DataFrame:
+    """A month of loans; `effect` -1 turns around what makes people repay."""
+    rng = np.random.default_rng(month)
+    amount, income = rng.lognormal(9, 1, rows), rng.lognormal(10, 0.5, rows)
+    log_odds = effect * 2 * (np.log(income / amount) - 1)
+    repaid = rng.random(rows) < 1 / (1 + np.exp(-log_odds))
+    start = pd.Timestamp("2024-01-01", tz="UTC") + pd.DateOffset(months=month)
+    return pd.DataFrame(
+        {
+            "loan": [f"{month}-{i}" for i in range(rows)],
+            "granted": start + pd.to_timedelta(np.arange(rows), unit="min"),
+            "repaid": np.where(repaid, "yes", "no"),
+            "amount": amount * (3 if effect < 0 else 1),
+            "income": income,
+            "purpose": rng.choice(["car", "home", "study"], rows),
+        }
+    )
+
+
+def rents(seed: int, rows: int = 1000) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    area = rng.uniform(20, 120, rows)
+    return pd.DataFrame(
+        {"rent": 200 + 12 * area + rng.normal(0, 50, rows), "area": area, "district": rng.choice(["A", "B"], rows)}
+    )
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    with local_stack(models=MODELS, log_dir=tmp_path_factory.mktemp("logs")) as stack:
+        before = dict(os.environ)
+        os.environ.pop("AWS_PROFILE", None)
+        os.environ.update(stack.env)
+        yield stack
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture
+def deployment(stack: LocalStack) -> Iterator[Deployment]:
+    deployment = Deployment.find(MODELS)
+    yield deployment
+    assert oracle.check(deployment.app) == []
+
+
+def drop(deployment: Deployment, model: str, name: str, content: bytes) -> Any:
+    """PutObject, and the outcome."""
+    app, key = deployment.app, f"incoming/{model}/{name}"
+    put = app.s3.put_object(Bucket=app.settings.data_bucket, Key=key, Body=content)
+    return actions.wait_for_upload(app, model, key, put["VersionId"])
+
+
+def decision(deployment: Deployment, model: str, batch_id: str) -> Any:
+    def look() -> Any:
+        return next((k for k in deployment.app.registry.knocks(model) if k.batch_id == batch_id), None)
+
+    return actions.wait_for(look, 60, "no decision")
+
+
+def refit(*arguments: str, code: int = 0) -> str:
+    """Run the command in the folder and environment of a stranger; returns what it printed."""
+    done = subprocess.run(
+        [str(REFIT), *arguments, "--models", str(MODELS)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == code, done.stderr or done.stdout
+    return done.stdout if code == 0 else done.stderr
+
+
+def test_from_upload_to_a_champion_that_is_replaced_when_the_world_turns(deployment: Deployment) -> None:
+    """The first upload makes a champion; an ordinary month changes nothing; a turned world does; predict serves it."""
+    first = drop(deployment, "loans", "2024-01.parquet", parquet(loans(0)))
+    answered = decision(deployment, "loans", first.batch_id)
+    assert answered.answer == "retrain"
+    run = actions.wait_for_run(deployment.app, "loans", answered.run_id, 120)
+    assert run.status is RunStatus.PROMOTED, run.result
+
+    same = drop(deployment, "loans", "2024-02.csv", loans(1).to_csv(index=False).encode())
+    quiet = decision(deployment, "loans", same.batch_id)
+    assert (quiet.answer, quiet.run_id) == ("skip", "")
+    assert "no column drifted" in quiet.reasons[0]
+
+    turned = drop(deployment, "loans", "2024-03.parquet", parquet(loans(2, effect=-1, rows=4000)))
+    answered = decision(deployment, "loans", turned.batch_id)
+    assert answered.answer == "retrain" and "amount" in answered.reasons[0]
+    run = actions.wait_for_run(deployment.app, "loans", answered.run_id, 120)
+    assert run.status is RunStatus.PROMOTED, run.result
+    champion = deployment.app.registry.champion("loans")
+    assert champion is not None and (champion.generation, champion.previous) == (2, "v1")
+
+    record = {"amount": 1000.0, "income": 90000.0, "purpose": "car"}
+    answer = deployment.predict("loans", [record, {}])
+    assert answer["version"] == champion.version
+    assert answer["predictions"][0] in ("no", "yes") and len(answer["predictions"]) == 2
+
+    quality = {q.batch_id: q for q in deployment.app.registry.qualities("loans")}
+    assert quality[same.batch_id].version == quality[turned.batch_id].version == "v1"
+    assert quality[turned.batch_id].score < quality[same.batch_id].score
+
+
+def test_what_is_wrong_with_a_file_is_said_and_its_corrected_copy_is_taken(deployment: Deployment) -> None:
+    broken = loans(3).rename(columns={"income": "incme"})
+    broken.loc[:9, "amount"] = -1.0
+    upload = drop(deployment, "loans", "2024-04.parquet", parquet(broken))
+    assert upload.outcome == "quarantined"
+    assert [reason.code for reason in upload.reasons] == ["missing_column", "unexpected_column", "out_of_range"]
+    assert drop(deployment, "loans", "2024-04.parquet", parquet(loans(3))).outcome == "accepted"
+
+    assert drop(deployment, "loans", "nonsense.parquet", b"PAR1 but not really").reasons[0].code == "unreadable"
+    ignored = drop(deployment, "lones", "x.csv", b"a,b\n1,2\n")
+    assert ignored.outcome == "ignored" and "loans, rents" in ignored.reasons[0].message
+    assert "'loans'" in ignored.reasons[0].message
+
+
+def test_a_backfill_retrains_once_and_an_import_can_come_first(deployment: Deployment, tmp_path: Path) -> None:
+    """An imported champion serves; many files are learned from in one run; a retracted one is learned from no more."""
+    model = LinearRegression().fit(rents(0)[["area"]], rents(0)["rent"])
+    skops.io.dump(model, tmp_path / "old.skops")
+    refit("import", "rents", str(tmp_path / "old.skops"), "--reason", "what we had")
+    assert deployment.predict("rents", [{"area": 50}])["predictions"][0] == pytest.approx(800, abs=40)
+
+    files = []
+    for seed in range(1, 6):
+        files.append(str(tmp_path / f"part-{seed}.csv"))
+        rents(seed).to_csv(files[-1], index=False)
+    answered = json.loads(refit("backfill", "rents", *files, "--json"))["decision"]
+    assert (answered["answer"], answered["trigger"], answered["new_rows"]) == ("retrain", "backfill", 5000)
+    actions.wait_for_run(deployment.app, "rents", answered["run_id"], 120)
+    assert len(deployment.app.registry.runs("rents")) == 1
+
+    told = json.loads(refit("retract", "rents", "part-2.csv", "--reason", "measured wrong", "--json"))
+    assert told["retracted"] == ["incoming/rents/part-2.csv"] and "v1-full" in told["versions"]
+    status = json.loads(refit("status", "rents", "--json"))
+    assert status["rows"] == 4000
+
+
+def test_a_person_asks_and_is_answered_in_words(deployment: Deployment) -> None:
+    asked = refit("retrain", "loans", "--reason", "a new quarter", "--force", "--wait")
+    assert asked.startswith("retrain (run-")
+    assert "a new quarter" in asked and ("promoted: " in asked or "kept: " in asked)
+    again = refit("retrain", "loans", "--reason", "once more")
+    assert again.startswith("skip: ")
+    history = json.loads(refit("history", "loans", "--json"))
+    assert [knock["reason"] for knock in history["knocks"]][-2:] == ["a new quarter", "once more"]
+    assert "run-" in refit("history", "loans")
+    assert "champion" in refit("status")
+
+
+def test_predict_reads_files_and_refuses_in_words(deployment: Deployment, tmp_path: Path) -> None:
+    path = tmp_path / "new.csv"
+    loans(9, rows=5).drop(columns=["repaid"]).to_csv(path, index=False)
+    lines = refit("predict", "loans", str(path)).splitlines()
+    assert lines[0] == "prediction,p_no,p_yes" and len(lines) == 6
+    assert len(json.loads(refit("predict", "loans", str(path), "--json"))["predictions"]) == 5
+    assert "did you mean" in refit("predict", "loan", str(path), code=1).lower()
+    assert "not readable" in refit("predict", "loans", str(tmp_path / "absent.csv"), code=1)
