@@ -10,7 +10,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+)
 
 from refit.aws.runtime import App
 from refit.aws.settings import Settings
@@ -46,8 +52,10 @@ class Deployment:
             answer = boto3.client("cloudformation").describe_stacks(StackName=name)
         except EndpointConnectionError:
             raise NoStack(f"nothing answers at {where}; {way_out}") from None
-        except NoCredentialsError:
-            raise NoStack(f"no AWS credentials, and AWS_ENDPOINT_URL is not set; {way_out}") from None
+        except (NoCredentialsError, NoRegionError):
+            raise NoStack(
+                f"AWS_ENDPOINT_URL is not set, nor are AWS credentials and region; {way_out}"
+            ) from None
         except (ClientError, BotoCoreError) as error:
             raise NoStack(f"no stack {name!r} at {where} ({error}); {way_out}") from None
         outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}

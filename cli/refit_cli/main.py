@@ -101,10 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 1 <= port <= 65535:
-        raise argparse.ArgumentTypeError("must lie between 1 and 65535")
-    return port
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
+    return int(text)
 
 
 def _specs(args: argparse.Namespace) -> dict[str, ModelSpec]:
@@ -169,9 +168,16 @@ def _status(args: argparse.Namespace) -> int:
     from refit_cli import view
 
     app = _deployment(args).app
-    names = [get_model(app.models, args.model).name] if args.model else sorted(app.models)
-    found = [view.status(app, name) for name in names]
-    _print(args, found[0] if args.model else found, lambda: "\n".join(map(view.status_text, found)))
+    if args.model:
+        found = view.status(app, get_model(app.models, args.model).name)
+        _print(args, found, lambda: view.status_text(found))
+        return 0
+    models, strays = [view.status(app, name) for name in sorted(app.models)], view.strays(app)
+
+    def text() -> str:
+        return "\n".join([*map(view.status_text, models), *map(view.stray_text, strays)])
+
+    _print(args, {"models": models, "ignored": strays}, text)
     return 0
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from refit.aws import inputs
+from refit.aws import inputs, keys
 from refit.aws.runtime import App
 from refit.batches import effective
 
@@ -32,6 +32,16 @@ def status(app: App, model: str) -> dict[str, Any]:
         "last_run": asdict(runs[-1]) if runs else None,
         "last_decision": asdict(knocks[-1]) if knocks else None,
     }
+
+
+def strays(app: App) -> list[dict[str, Any]]:
+    """Uploads that are for no deployed model."""
+    pages = app.s3.get_paginator("list_objects_v2").paginate(
+        Bucket=app.settings.data_bucket, Prefix=keys.INCOMING, Delimiter="/"
+    )
+    folders = {prefix["Prefix"].split("/")[1] for page in pages for prefix in page.get("CommonPrefixes", [])}
+    unknown = sorted(folders - set(app.models))
+    return [asdict(upload) for folder in ["", *unknown] for upload in app.registry.uploads(folder)]
 
 
 def history(app: App, model: str) -> dict[str, Any]:
@@ -77,6 +87,10 @@ def status_text(status: dict[str, Any]) -> str:
         knock = status["last_decision"]
         lines.append(f"  last knock {knock['trigger']} -> {knock['answer']}: {'; '.join(knock['reasons'])}")
     return "\n".join(lines)
+
+
+def stray_text(upload: dict[str, Any]) -> str:
+    return f"ignored      {upload['key']}: {_reasons(upload['reasons'])}"
 
 
 def history_text(history: dict[str, Any]) -> str:

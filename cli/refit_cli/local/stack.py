@@ -303,7 +303,7 @@ def _listen(port: int | None) -> socket.socket:
         holder = _holder(port or 0)
         raise PortTaken(
             f"Port {port} on 127.0.0.1 is taken{f' by {holder}' if holder else ''}. "
-            "Choose another with --port, or leave --port out for a free one."
+            "Choose another with --port."
         ) from error
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
