@@ -27,7 +27,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     version = serving.recorded(app.registry, model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
     value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
-    note = "" if value is not None else "not defined: no labels, or one class only"
+    note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
     quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), note)
     app.registry.add_quality(quality)
     if value is not None:
@@ -59,6 +59,8 @@ def champion_score(
     own = version.classes
     labels, _ = encode_labels(labelled, spec.contract.target, spec.task, own)
     known = labels >= 0 if own else labels == labels
+    if not known.any():  # classes that it has never seen only
+        return None, labelled.rows
     frame = frame_of_shard(labelled, version.features)
     predicted = predict(estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, own)
     value = score(spec.gates.metric, labels[known], predicted[known], len(own))

@@ -33,7 +33,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     trained = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
     if not trained:
         failures = "; ".join(
-            f"{each['candidate']}: {each['error']['Cause'][:200]}" for each in event["trained"]
+            f"{each['candidate']}: {messages.caught(each['error'])[1][:200]}" for each in event["trained"]
         )
         raise TrainingError(f"no candidate could be trained: {failures}")
 

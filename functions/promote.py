@@ -17,18 +17,16 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     logger.append_keys(model=message.model, run_id=message.run_id)
     proved = event["evaluation"]
     version = serving.recorded(app.registry, message.model, event["final"]["version"])
-    newest = inputs.read(app.store, message.inputs_key).batches[-1]
-    rows = load(app.store.get(keys.shard(message.model, newest.batch_id)))
+    frozen = inputs.read(app.store, message.inputs_key)
+    rows = load(app.store.get(keys.shard(message.model, frozen.batches[-1].batch_id)))
     serving.probe(serving.load_version(app.store, version), version, rows)
 
-    champion = app.registry.champion(message.model)
-    generation = int(proved["generation"])
     change = Generation(
         model=message.model,
-        generation=generation + 1,
+        generation=frozen.generation + 1,
         version=version.version,
-        previous=champion.version if champion and generation else "",
-        change=Change.PROMOTION if generation else Change.FIRST,
+        previous=frozen.champion,
+        change=Change.PROMOTION if frozen.generation else Change.FIRST,
         by="promote",
         reason=proved["reason"],
         at=utc_now(),

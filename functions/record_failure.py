@@ -15,12 +15,11 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     message = messages.run_message(event)
     logger.append_keys(model=message.model, run_id=message.run_id)
     name, cause = messages.caught(event.get("error"))
-    runs.close(
+    run = runs.close(
         app.registry, message.model, message.run_id, RunStatus.FAILED, utc_now(), result=f"{name}: {cause}"
     )
-    app.bus.publish(
-        Event.RETRAINING_FAILED,
-        {"model": message.model, "run_id": message.run_id, "error": name, "cause": cause},
-    )
-    metrics.add_metric("RetrainingsFailed", "Count", 1)
+    if run.status is RunStatus.FAILED:  # what fails after a promotion does not undo it
+        failed = {"model": message.model, "run_id": message.run_id, "error": name, "cause": cause}
+        app.bus.publish(Event.RETRAINING_FAILED, failed)
+        metrics.add_metric("RetrainingsFailed", "Count", 1)
     return {"error": name, "cause": cause}

@@ -20,10 +20,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     message = messages.knock(event)
     logger.append_keys(model=message.model)
     get_model(app.models, message.model)
-    if isinstance(message, messages.RunEnded):
-        pending = _after_run(message, app)
-        return answer(pending, app) if pending else {"answer": "nothing pending"}
-    return answer(message, app)
+    return _after_run(message, app) if isinstance(message, messages.RunEnded) else answer(message, app)
 
 
 def answer(knock: Knock, app: App) -> dict[str, Any]:
@@ -104,10 +101,9 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
 def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) -> Slot:
     if run:
         return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=None)
-    if decision.answer is Answer.WAIT and (
-        slot.pending is None or (knock.force and not slot.pending["force"])
-    ):
-        return replace(slot, pending=asdict(knock))
+    if decision.answer is Answer.WAIT:
+        stays = slot.pending and (slot.pending["force"] or not knock.force)
+        return slot if stays else replace(slot, pending=asdict(knock))
     return replace(slot, pending=None) if knock.trigger is Trigger.RUN_ENDED else slot
 
 
@@ -119,12 +115,19 @@ def _act(given: Answered, app: App) -> dict[str, Any]:
     return {"answer": given.answer, "reasons": list(given.reasons), "run_id": given.run_id}
 
 
-def _after_run(ended: messages.RunEnded, app: App) -> Knock | None:
-    """Close what the execution could not close itself; hand back the knock that waited, if any."""
-    result = f"the execution ended as {ended.status} without a verdict; start again with: refit retrain {ended.model}"
-    runs.close(app.registry, ended.model, ended.run_id, RunStatus.FAILED, utc_now(), result=result)
-    slot = app.registry.slot(ended.model)
+def _after_run(ended: messages.RunEnded, app: App) -> dict[str, Any]:
+    """Close what the execution could not close itself; then the knock that waited, if any, has its turn."""
+    model, run_id, name = ended.model, ended.run_id, f"pending-{ended.run_id}"
+    result = f"the execution ended as {ended.status} without a verdict; start again with: refit retrain {model}"
+    run = runs.close(app.registry, model, run_id, RunStatus.FAILED, utc_now(), result=result)
+    if run.result == result:  # nobody else has told of it
+        failed = {"model": model, "run_id": run_id, "error": ended.status, "cause": result}
+        app.bus.publish(Event.RETRAINING_FAILED, failed)
+    given = app.registry.knock(model, name)
+    if given:  # the event is repeated; the start may have been lost
+        return _act(given, app)
+    slot = app.registry.slot(model)
     if slot.running or not slot.pending:
-        return None
+        return {"answer": "nothing pending"}
     waiting = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
-    return replace(waiting, knock_id=f"pending-{ended.run_id}", trigger=Trigger.RUN_ENDED)
+    return answer(replace(waiting, knock_id=name, trigger=Trigger.RUN_ENDED), app)

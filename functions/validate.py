@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+import traceback
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from refit.aws import keys, messages
 from refit.aws.bus import Event
@@ -33,8 +36,8 @@ def handler(event: Any, app: App) -> dict[str, Any]:
             if upload.bucket != app.settings.data_bucket:
                 raise BadMessage(f"bucket {upload.bucket!r} is not {app.settings.data_bucket!r}")
             take_in(upload, app, tries)
-        except Exception:  # whatever it is: the queue tries again, then keeps the message  # noqa: BLE001
-            logger.exception("intake failed", extra={"tries": tries})
+        except Exception as error:  # whatever it is: the queue tries again, then keeps the message  # noqa: BLE001
+            logger.error("intake failed", extra={"tries": tries, **_shown(error)})
             failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}
 
@@ -48,7 +51,7 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
     if before and _is_final(before, app):
         return
     fresh = Upload(name_of_upload, model, arrival.key, arrival.version_id, Outcome.PARKED)
-    upload = replace(before or fresh, sequencer=arrival.sequencer)
+    upload = replace(before or fresh, sequencer=arrival.sequencer, announced=False)
     try:
         found = open_version(app.s3, arrival.bucket, arrival.key, arrival.version_id)
         if found is None:
@@ -69,11 +72,10 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
 
 
 def _is_final(upload: Upload, app: App) -> bool:
-    if upload.outcome is Outcome.ACCEPTED:
-        return upload.announced
-    if upload.outcome is Outcome.IGNORED:  # its model may have been deployed since
-        return upload.model not in app.models
-    return upload.outcome is Outcome.QUARANTINED
+    unknown = [reason for reason in upload.reasons if reason.code == Code.UNKNOWN_MODEL]
+    if unknown and upload.model in app.models:  # deployed since
+        return False
+    return upload.announced
 
 
 def _spec(app: App, model: str, name: str, found: ObjectVersion) -> ModelSpec | Reason:
@@ -128,7 +130,6 @@ def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, app: App) -> None
     )
     app.store.put_json_once(keys.profile(upload.model, batch), to_json(verdict.profile))
     _announce(Event.BATCH_ACCEPTED, upload, app)
-    app.registry.save_upload(replace(upload, announced=True))
     metrics.add_metric("UploadsAccepted", "Count", 1)
     logger.info("accepted", extra={"rows": upload.rows, "batch_id": batch})
 
@@ -158,6 +159,11 @@ def _ignore(upload: Upload, reason: Reason, app: App) -> None:
 
 def _park(upload: Upload, error: Exception, app: App) -> None:
     """Our fault, not the file's: say so; its message goes to the dead-letter queue."""
+    # The failed attempt may have come as far as a record, and another delivery may have finished it.
+    written = app.registry.upload(upload.model, upload.upload_id)
+    if written and _is_final(written, app):
+        return
+    upload = replace(upload, revision=written.revision if written else 0)
     shown = str(error) if isinstance(error, RefitError) else type(error).__name__
     message = (
         f"Refit failed {LAST_TRY} times on this file ({shown}); its message is in the dead-letter queue."
@@ -166,7 +172,19 @@ def _park(upload: Upload, error: Exception, app: App) -> None:
     app.registry.save_upload(replace(upload, outcome=Outcome.PARKED, reasons=(reason,), decided_at=utc_now()))
 
 
+def _shown(error: Exception) -> dict[str, Any]:
+    """What may be logged of an error: words that are not our own or those of AWS may quote the data."""
+    own = isinstance(error, RefitError | ClientError | BotoCoreError)
+    frames = traceback.extract_tb(error.__traceback__)
+    return {
+        "error": type(error).__name__,
+        "message_to_people": str(error) if own else "",
+        "at": [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames],
+    }
+
+
 def _announce(event: Event, upload: Upload, app: App) -> None:
+    """Tell of an outcome, then note that it was told: until then the next delivery does it again."""
     app.bus.publish(
         event,
         {
@@ -182,3 +200,4 @@ def _announce(event: Event, upload: Upload, app: App) -> None:
             "reasons": [asdict(reason) for reason in upload.reasons[:20]],
         },
     )
+    app.registry.save_upload(replace(upload, announced=True))

@@ -87,7 +87,7 @@ def check_sizes(data: bytes) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
-    except zipfile.BadZipFile as error:
+    except Exception as error:  # a directory can be broken in more ways than BadZipFile
         raise ArtifactError(f"the artifact is no skops file: {error}") from error
     if unpacked > MAX_UNPACKED_BYTES:
         raise ArtifactError(

@@ -52,7 +52,7 @@ class Upload:
     rows: int = 0
     bad_rows: int = 0
     period: tuple[str, str] | None = None  # first and last value of the time column
-    announced: bool = False  # accepted only: the profile is in place, so others know
+    announced: bool = False  # others know; of an accepted one the profile is in place
     retracted: str = ""  # who, when and why; empty when not retracted
     revision: int = 0
 

@@ -161,11 +161,12 @@ def _psi(before: np.ndarray, after: np.ndarray) -> float:
 
     Yurdakul, Naranjo: Statistical properties of the population stability index, 2020.
     """
-    n, m, k = before.sum(), after.sum(), len(before)
+    used = before + after > 0
+    n, m, k = before.sum(), after.sum(), int(used.sum())
     if not n or not m:
         return 0.0
-    p = (before + 0.5) / (n + 0.5 * k)
-    q = (after + 0.5) / (m + 0.5 * k)
+    p = (before[used] + 0.5) / (n + 0.5 * k)
+    q = (after[used] + 0.5) / (m + 0.5 * k)
     return max(0.0, float(np.sum((q - p) * np.log(q / p)) - (k - 1) * (1 / n + 1 / m)))
 
 

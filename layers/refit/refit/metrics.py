@@ -73,8 +73,8 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
     from sklearn import metrics as sk
 
     labels = np.arange(n_classes) if n_classes else np.unique(truth)
-    if METRICS[metric].needs == "proba" and metric != "roc_auc_ovr" and len(np.unique(truth)) < 2:
-        return float("nan")  # ranking and probability metrics say nothing about one class
+    if len(truth) == 0 or (METRICS[metric].needs != "value" and len(np.unique(truth)) < 2):
+        return float("nan")  # one class alone proves nothing: who always says it would be perfect
     functions: dict[str, Callable[[], float]] = {
         "roc_auc": lambda: sk.roc_auc_score(truth, predicted),
         "average_precision": lambda: sk.average_precision_score(truth, predicted),

@@ -194,6 +194,10 @@ class _Reader:
             task = Task.BINARY
             self.mistake("task", f"must be one of {', '.join(Task)}, not {top['task']!r}")
         contract = self.contract(top)
+        if task is Task.REGRESSION and contract.target in contract.names:
+            kind = contract.column(contract.target).type
+            if kind is ColumnType.CATEGORY:
+                self.mistake("target", f"{contract.target!r} is a {kind}; a regression needs a number")
         training = self.training(top.get("training", {}))
         return ModelSpec(
             name=name,
@@ -214,12 +218,13 @@ class _Reader:
             {"min_rows": int, "max_rows": int, "max_bad_rows": (int, float)},
         )
         columns = tuple(self.column(key, value) for key, value in top.get("columns", {}).items())
-        names = {column.name for column in columns}
+        names = [column.name for column in columns]
         if not columns:
             self.mistake("columns", 'missing; declare each as: name = { type = "number" }')
         target, time, keys = top.get("target", ""), top.get("time"), top.get("keys", [])
-        for key, value in [("target", target), ("time", time), *(("keys", k) for k in keys)]:
-            if value and value not in names:
+        told = [(key, top[key]) for key in ("target", "time") if key in top]
+        for key, value in [*told, *(("keys", k) for k in keys)]:
+            if value not in names:
                 self.mistake(key, f"{value!r} is not declared under [columns]")
         by_name = {column.name: column for column in columns}
         if target in names and by_name[target].type in (ColumnType.TIMESTAMP, ColumnType.TEXT):
@@ -230,7 +235,7 @@ class _Reader:
             self.mistake("time", f'{time!r} must be declared with type = "timestamp"')
         if not 0 <= rules.get("max_bad_rows", 0) < 1:
             self.mistake("contract.max_bad_rows", "must be a share: 0 or more and below 1")
-        contract = Contract(columns=columns, target=target, time=time, keys=tuple(keys), **rules)
+        contract = Contract(columns=columns, target=target, time=time, keys=tuple(map(str, keys)), **rules)
         if contract.min_rows < 1 or contract.max_rows < contract.min_rows:
             self.mistake("contract.min_rows", "must be at least 1 and at most contract.max_rows")
         if columns and not contract.features:
@@ -261,7 +266,7 @@ class _Reader:
         except ValueError:
             self.mistake(f"{prefix}.type", f"must be one of {', '.join(ColumnType)}")
             kind = ColumnType.TEXT
-        categories = tuple(str(value) for value in taken.pop("categories", ()))
+        categories = tuple(_word(value) for value in taken.pop("categories", ()))
         column = Column(name, kind, categories=categories, **taken)
         if not 0 <= column.nulls <= 1:
             self.mistake(f"{prefix}.nulls", "must be a share between 0 and 1")
@@ -347,6 +352,11 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
     if isinstance(value, bool):
         return bool in kinds
     return isinstance(value, kinds)
+
+
+def _word(value: Any) -> str:
+    """A category as validation reads it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _type_name(kind: type | tuple[type, ...]) -> str:

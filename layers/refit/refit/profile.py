@@ -90,8 +90,8 @@ class NumberProfile:
             self.rows + other.rows,
             self.nulls + other.nulls,
             # Chan, Golub, LeVeque: Updating formulae and a pairwise algorithm for computing sample variances, 1979.
-            (self.mean * a + other.mean * b) / n if n else 0.0,
-            self.m2 + other.m2 + (delta * delta * a * b / n if n else 0.0),
+            self.mean * (a / n) + other.mean * (b / n) if n else 0.0,
+            _finite(self.m2 + other.m2 + (delta * delta * a * b / n if n else 0.0)),
             min(self.min, other.min),
             max(self.max, other.max),
             self.sketch.merged(other.sketch),
@@ -144,12 +144,14 @@ def profile(shard: Shard, time: str | None = None) -> Profile:
         nulls = int(null.sum())
         if shard.types[name] in NUMERIC:
             present = values[~null]
-            mean = float(present.mean()) if len(present) else 0.0
+            with np.errstate(over="ignore"):
+                mean = _finite(present.mean()) if len(present) else 0.0
+                m2 = _finite(np.square(present - mean).sum())
             columns[name] = NumberProfile(
                 shard.rows,
                 nulls,
                 mean,
-                float(np.square(present - mean).sum()) if len(present) else 0.0,
+                m2,
                 float(present.min()) if len(present) else math.inf,
                 float(present.max()) if len(present) else -math.inf,
                 Sketch.of(present),
@@ -226,6 +228,11 @@ def from_json(document: Mapping[str, Any]) -> Profile:
             columns[name] = CategoryProfile(c["rows"], c["nulls"], c["counts"], c["other"])
     period = tuple(document["period"]) if document["period"] else None
     return Profile(document["rows"], columns, period)
+
+
+def _finite(value: float) -> float:
+    """JSON has no infinity: sums of numbers beyond 1e154 squared end at the largest float."""
+    return float(np.clip(value, -np.finfo(float).max, np.finfo(float).max))
 
 
 def _bounded(rows: int, nulls: int, counts: Counter[str], other: int) -> CategoryProfile:

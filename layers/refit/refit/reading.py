@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import re
 import tempfile
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,9 +42,9 @@ def read_table(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
         if head[:2] == b"\x1f\x8b":
             with tempfile.NamedTemporaryFile(dir=path.parent) as plain:
                 _gunzip(path, Path(plain.name), max_bytes)
-                return _csv(Path(plain.name))
-        return _csv(path)
-    except (pa.ArrowException, OSError, EOFError) as error:
+                return _csv(Path(plain.name), max_rows, max_bytes)
+        return _csv(path, max_rows, max_bytes)
+    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         kind = "Parquet" if head == b"PAR1" else "CSV"
         raise UnreadableFile(
             f"Not readable as {kind}: {_first_line(error)}; write the file again."
@@ -51,7 +53,7 @@ def read_table(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
 
 def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
     file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
-    nested = [field.name for field in file.schema_arrow if pa.types.is_nested(field.type)]
+    nested = [field.name for field in file.schema_arrow if pa.types.is_nested(_stored(field.type))]
     if nested:
         raise UnreadableFile(f"Nested columns: {', '.join(nested)}; flatten each into columns of its own.")
     if file.metadata.num_rows > max_rows:
@@ -64,24 +66,35 @@ def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
     table = file.read()
     if table.num_rows != file.metadata.num_rows:
         raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
+    table.validate(full=True)  # text that is no UTF-8, indices out of bounds: Arrow looks only when asked
     return table
 
 
-def _csv(path: Path) -> pa.Table:
+def _stored(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _csv(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
+    if (size := path.stat().st_size) > max_bytes:
+        raise UnreadableFile(f"{size} bytes, at most {max_bytes} are allowed; split the file.")
     with path.open("rb") as file:
         head = file.read(65536)
     if b"\0" in head:
         raise UnreadableFile(
             "Neither Parquet nor text (it holds NUL bytes); upload Parquet, CSV or gzipped CSV."
         )
-    names = pc_csv.open_csv(path).schema.names
+    parse = pc_csv.ParseOptions(newlines_in_values=True)  # else a quoted line break may be cut between blocks
+    names = pc_csv.open_csv(path, parse_options=parse).schema.names
     options = pc_csv.ConvertOptions(
         column_types={name: pa.string() for name in names},
         null_values=NULL_WORDS,
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    return pc_csv.read_csv(path, convert_options=options)
+    table = pc_csv.read_csv(path, parse_options=parse, convert_options=options)
+    if table.num_rows > max_rows:
+        raise UnreadableFile(f"{table.num_rows} rows, at most {max_rows} are allowed; split the file.")
+    return table
 
 
 def _gunzip(path: Path, target: Path, max_bytes: int) -> None:
@@ -95,4 +108,5 @@ def _gunzip(path: Path, target: Path, max_bytes: int) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return re.sub(r"(got \d+): .*", r"\1", line)[:200]  # Arrow quotes the row; reasons hold no data

@@ -96,9 +96,11 @@ def load(data: bytes) -> Shard:
             names = [column["name"] for column in header["columns"]]
             types = {column["name"]: ColumnType(column["type"]) for column in header["columns"]}
             columns = {name: archive[f"c{i}"] for i, name in enumerate(names)}
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ArtifactError(f"not a shard: {error}") from error
-    return Shard(columns, types, header["vocabularies"])
+            return Shard(columns, types, header["vocabularies"])
+    except ArtifactError:
+        raise
+    except Exception as error:  # zip, deflate, npy and JSON each fail in ways of their own
+        raise ArtifactError(f"not a shard: {type(error).__name__}: {error}") from error
 
 
 def concatenate(shards: Sequence[Shard], columns: Sequence[Column]) -> Shard:

@@ -106,7 +106,8 @@ def class_name(value: Any) -> str:
     """A label as people write it: true, 3, setosa."""
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+    # Every digit counts: 1000001 and 1000002 are two classes.
+    return repr(float(value)).removesuffix(".0") if isinstance(value, int | float | np.number) else str(value)
 
 
 def split(dataset: Dataset, spec: ModelSpec, candidates: int) -> Blocks:
@@ -125,10 +126,16 @@ def split(dataset: Dataset, spec: ModelSpec, candidates: int) -> Blocks:
     n_test = int(len(fresh) * spec.training.test_share)
     n_selection = int(len(fresh) * spec.training.selection_share) if several else 0
     needed = spec.gates.min_test_rows
-    if n_test < needed or (several and n_selection < needed // 2):
+    if n_test < needed:
         raise NotEnoughData(
             f"{len(fresh)} labelled rows are new to the champion; with test_share {spec.training.test_share} they "
             f"give {n_test} test rows, gates.min_test_rows asks for {needed}; add data or lower it"
+        )
+    if several and n_selection < needed // 2:
+        raise NotEnoughData(
+            f"{len(fresh)} labelled rows are new to the champion; with selection_share "
+            f"{spec.training.selection_share} they give {n_selection} rows to choose a candidate on, half of "
+            f"gates.min_test_rows, {needed // 2}, are needed; add data or raise selection_share"
         )
     test = fresh[len(fresh) - n_test :]
     selection = fresh[len(fresh) - n_test - n_selection : len(fresh) - n_test]
@@ -301,5 +308,5 @@ def _word(value: Any) -> str | None:
 def _float(value: Any) -> float:
     try:
         return float("nan") if value is None else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return float("nan")

@@ -23,7 +23,8 @@ from refit.profile import Profile, profile
 from refit.reading import read_table
 from refit.shard import NAT, Shard
 
-EXACT_INTEGERS = 2**53  # beyond it float64 cannot tell neighbours apart
+EXACT_INTEGERS = 2**53  # from it on float64 cannot tell neighbours apart
+MOST_TEXT = 2**31  # bytes that one array of type string can hold
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0")
 
@@ -78,6 +79,7 @@ def validate_table(table: pa.Table, contract: Contract) -> Verdict:
     """Hold a table against a contract."""
     reasons = list(_layout(table, contract))
     broken_layout = bool(reasons)
+    table = pa.table([_plain(column) for column in table.columns], table.column_names)
     warnings: list[Reason] = []
     bad = np.zeros(table.num_rows, dtype=bool)
     columns, types, words = {}, {}, {}
@@ -103,7 +105,7 @@ def validate_table(table: pa.Table, contract: Contract) -> Verdict:
     bad_rows = int(bad.sum())
     rows = table.num_rows - bad_rows
     whole_file = [reason for reason in reasons if reason.code == Code.TOO_MANY_NULLS]
-    tolerated = not broken_layout and not whole_file and bad_rows <= contract.max_bad_rows * table.num_rows
+    tolerated = not broken_layout and not whole_file and _share(bad) <= contract.max_bad_rows
     if reasons and not tolerated:
         return Verdict(False, table.num_rows, bad_rows, tuple(reasons), tuple(warnings))
     if rows < contract.min_rows:
@@ -164,17 +166,24 @@ class _Finding:
     rows: np.ndarray | None = None
 
 
-def _typed(values: pa.ChunkedArray, column: Column) -> _Typed:
+def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The same values without extension type and dictionary, which few functions of Arrow take."""
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
     if pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
+    return values
+
+
+def _typed(values: pa.ChunkedArray, column: Column) -> _Typed:
+    if column.type is ColumnType.TEXT:
+        null = _mask(pc.is_null(values))
+        return _Typed(np.empty(0), null, np.zeros(len(null), bool))
+    if _is_text(values.type) and values.nbytes >= MOST_TEXT:
+        values = values.cast(pa.large_string())
     array = values.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
     if column.type is ColumnType.CATEGORY:
         return _categories(array)
-    if column.type is ColumnType.TEXT:
-        null = _mask(pc.is_null(array))
-        return _Typed(np.empty(0), null, np.zeros(len(null), bool))
     if column.type is ColumnType.TIMESTAMP:
         return _timestamps(array)
     return _numbers(array, column.type)
@@ -203,9 +212,9 @@ def _numbers(array: pa.Array, kind: ColumnType) -> _Typed:
         return _Typed(np.full(len(array), np.nan), null, ~null)
     floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).astype(np.float64)
     null = null | (np.isnan(floats) & ~wrong)
-    if pa.types.is_integer(array.type):
-        wrong |= (np.abs(floats) > EXACT_INTEGERS) & ~null
     finite = np.isfinite(floats)
+    if kind is ColumnType.INTEGER or pa.types.is_integer(array.type):
+        wrong |= finite & (np.abs(floats) >= EXACT_INTEGERS)
     if kind is ColumnType.INTEGER:
         wrong |= finite & (floats != np.floor(floats))
     if kind is ColumnType.BOOLEAN:
@@ -215,18 +224,20 @@ def _numbers(array: pa.Array, kind: ColumnType) -> _Typed:
 
 def _categories(array: pa.Array) -> _Typed:
     null = _mask(pc.is_null(array))
-    if (
-        pa.types.is_floating(array.type)
-        or pa.types.is_temporal(array.type)
-        or pa.types.is_decimal(array.type)
+    if not (
+        _is_text(array.type)
+        or _is_binary(array.type)
+        or pa.types.is_integer(array.type)
+        or pa.types.is_boolean(array.type)
+        or pa.types.is_null(array.type)
     ):
         return _Typed(np.full(len(array), -1, np.int32), null, ~null, [])
     if _is_binary(array.type):
         try:
-            array = array.cast(pa.string())
+            array = array.cast(pa.large_string())
         except pa.ArrowInvalid:  # bytes that are no text
             return _Typed(np.full(len(array), -1, np.int32), null, ~null, [])
-    encoded = pc.dictionary_encode(array.cast(pa.string()))
+    encoded = pc.dictionary_encode(array.cast(pa.large_string()))
     words = encoded.dictionary.to_pylist()
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     order = sorted(range(len(words)), key=words.__getitem__)
@@ -273,9 +284,9 @@ def _findings(typed: _Typed, column: Column) -> Iterator[_Finding]:
         message = f"{count} values of {name!r} are no {column.type}; correct them or leave them empty."
         yield _Finding(Reason(Code.WRONG_TYPE, message, name, count), True, typed.wrong)
     nulls = int(typed.null.sum())
-    if nulls > column.nulls * len(typed.null):
+    if _share(typed.null) > column.nulls:
         message = (
-            f"{nulls / len(typed.null):.1%} of {name!r} is empty, {column.nulls:.1%} is tolerated; "
+            f"{_share(typed.null):.1%} of {name!r} is empty, {column.nulls:.1%} is tolerated; "
             "fill it, or raise nulls in model.toml."
         )
         yield _Finding(Reason(Code.TOO_MANY_NULLS, message, name, nulls), True)
@@ -324,10 +335,11 @@ def _doubled_keys(table: pa.Table, keys: tuple[str, ...]) -> np.ndarray:
     """Mask of rows whose keys an earlier row has, shape (rows,)."""
     if not keys or any(table.column_names.count(key) != 1 for key in keys):
         return np.zeros(table.num_rows, dtype=bool)
-    numbered = table.select(list(keys)).append_column("", pa.array(np.arange(table.num_rows)))
-    first = numbered.group_by(list(keys)).aggregate([("", "min")])
+    names = [f"k{i}" for i in range(len(keys))]  # a column's own name may be any
+    columns = [*(table.column(key) for key in keys), pa.array(np.arange(table.num_rows))]
+    first = pa.table(columns, [*names, "row"]).group_by(names).aggregate([("row", "min")])
     doubled = np.ones(table.num_rows, dtype=bool)
-    doubled[first.column("_min").to_numpy()] = False
+    doubled[first.column("row_min").to_numpy()] = False
     return doubled
 
 
@@ -335,12 +347,23 @@ def _mask(array: pa.Array) -> np.ndarray:
     return pc.fill_null(array, False).to_numpy(zero_copy_only=False)
 
 
+def _share(mask: np.ndarray) -> float:
+    return mask.sum() / max(
+        1, len(mask)
+    )  # divided as people do: 57 of 100 is 0.57, 0.57 * 100 is less than 57
+
+
 def _is_text(kind: pa.DataType) -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return (
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_binary_view(kind)
+        or pa.types.is_fixed_size_binary(kind)
+    )
 
 
 def _show(name: str) -> str:

@@ -88,11 +88,15 @@ def promote(registry: Registry, change: Generation, run_id: str, at: str, **resu
     ------
     ChampionMoved
         When the champion is not the one the challenger was compared with.
+    BadMessage
+        When the run has ended otherwise: an execution that was aborted promotes nothing.
     """
     for _ in range(ATTEMPTS):
         run = _existing(registry, change.model, run_id)
-        if run.status is not RunStatus.RUNNING:
+        if run.status is RunStatus.PROMOTED:
             return run
+        if run.status is not RunStatus.RUNNING:
+            raise BadMessage(f"{change.model} {run_id} has ended as {run.status} ({run.result})")
         ended = replace(run, status=RunStatus.PROMOTED, ended_at=at, **result)
         try:
             registry.move_champion(change, (ended, freed(registry.slot(change.model), ended)))

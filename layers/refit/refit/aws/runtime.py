@@ -27,6 +27,7 @@ metrics = Metrics()
 # Standard mode backs off on throttling by itself; what remains is retried by queue, bus or state machine.
 _CONFIG = Config(retries={"mode": "standard", "total_max_attempts": 5}, connect_timeout=5, read_timeout=60)
 _TRANSIENT = {
+    "ConditionalRequestConflict",
     "InternalError",
     "InternalFailure",
     "InternalServerError",
