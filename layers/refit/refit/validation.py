@@ -348,9 +348,8 @@ def _mask(array: pa.Array) -> np.ndarray:
 
 
 def _share(mask: np.ndarray) -> float:
-    return mask.sum() / max(
-        1, len(mask)
-    )  # divided as people do: 57 of 100 is 0.57, 0.57 * 100 is less than 57
+    # Divided, for 57 / 100 is 0.57 while 0.57 * 100 is a hair less than 57.
+    return mask.sum() / max(1, len(mask))
 
 
 def _is_text(kind: pa.DataType) -> bool:

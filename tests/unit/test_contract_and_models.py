@@ -1,0 +1,270 @@
+"""The contract and the reader of model folders."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from refit.contract import Column, ColumnType, Contract
+from refit.errors import ConfigError, UnknownModel
+from refit.metrics import METRICS, Task
+from refit.models import build_function, find_models, get_model, load_model
+
+GOOD = """
+task = "binary"
+target = "left"
+time = "at"
+keys = ["id"]
+[contract]
+min_rows = 5
+[columns]
+id = { type = "text" }
+at = { type = "timestamp" }
+left = { type = "boolean" }
+age = { type = "integer", min = 0, max = 120, hard = true }
+city = { type = "category", categories = ["Bonn", "Ulm"], nulls = 0.5 }
+[gates]
+metric = "roc_auc"
+"""
+
+
+def folder(tmp_path: Path, text: str = GOOD, name: str = "churn") -> Path:
+    path = tmp_path / name
+    path.mkdir(parents=True)
+    (path / "model.toml").write_text(text, encoding="utf-8")
+    return path
+
+
+def mistakes(tmp_path: Path, text: str, name: str = "churn") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_model(folder(tmp_path, text, name))
+    return str(caught.value).splitlines()
+
+
+def test_a_declaration_becomes_a_spec(tmp_path):
+    spec = load_model(folder(tmp_path))
+    assert (spec.name, spec.task, spec.contract.target, spec.contract.time) == (
+        "churn",
+        Task.BINARY,
+        "left",
+        "at",
+    )
+    assert spec.contract.column("age") == Column("age", ColumnType.INTEGER, min=0, max=120, hard=True)
+    assert spec.contract.column("city").categories == ("Bonn", "Ulm")
+    assert spec.contract.min_rows == 5
+    assert spec.gates.metric == "roc_auc"
+    assert spec.code is None
+
+
+def test_features_are_what_is_left_beside_target_time_keys_timestamps_and_text():
+    kinds = {"id": "category", "at": "timestamp", "seen": "timestamp", "note": "text", "x": "number"}
+    columns = (*(Column(name, ColumnType(kind)) for name, kind in kinds.items()), Column("y", "boolean"))
+    contract = Contract(columns, target="y", time="at", keys=("id",))
+    assert [column.name for column in contract.features] == ["x"]
+
+
+def test_equal_contracts_have_equal_digests_and_any_rule_changes_it():
+    one = Contract((Column("x", ColumnType.NUMBER), Column("y", ColumnType.NUMBER)), "y")
+    assert (
+        one.digest == Contract((Column("x", ColumnType.NUMBER), Column("y", ColumnType.NUMBER)), "y").digest
+    )
+    others = [
+        replace(one, max_bad_rows=0.1),
+        replace(one, keys=("x",)),
+        replace(one, columns=(Column("x", ColumnType.INTEGER), one.columns[1])),
+        replace(one, columns=(Column("x", ColumnType.NUMBER, max=3), one.columns[1])),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == 5
+
+
+def test_every_mistake_is_reported_at_once_with_file_key_and_fix(tmp_path):
+    """A person who must fix twelve things is told of twelve, not of one a time."""
+    text = """
+task = "binary"
+target = "gone"
+time = "age"
+keys = ["nope", ["nested"]]
+version = 3
+[contract]
+min_rows = 0
+max_bad_rows = 1.0
+[columns]
+plain = 7
+age = { type = "number", min = 5, max = 1, nulls = 2 }
+flag = { type = "boolean", max = 1, categories = ["a"] }
+odd = { type = "float" }
+[triggers]
+drfit = true
+new_rows = -1
+[training]
+candidates = ["full", "full"]
+test_share = 1.5
+recent_rows = 0
+[gates]
+metric = "r2"
+confidence = 0.3
+min_test_rows = 5
+margin = -0.1
+"""
+    found = mistakes(tmp_path, text)
+    path = str(tmp_path / "churn" / "model.toml")
+    assert all(line.startswith(path + ": ") for line in found)
+    by_key = dict(line[len(path) + 2 :].split(": ", 1) for line in found)
+    assert {key: by_key.get(key) for key in EXPECTED} == EXPECTED
+    assert set(by_key) == set(EXPECTED)
+    assert sum("keys" in line.split(": ")[1] for line in found) == 2
+
+
+EXPECTED = {
+    "version": "unknown key; known keys: columns, contract, estimator, gates, keys, target, task, time, "
+    "training, triggers",
+    "target": "'gone' is not declared under [columns]",
+    "time": "'age' must be declared with type = \"timestamp\"",
+    "keys": "['nested'] is not declared under [columns]",
+    "contract.min_rows": "must be at least 1 and at most contract.max_rows",
+    "contract.max_bad_rows": "must be a share: 0 or more and below 1",
+    "columns.plain": 'must be a table such as { type = "number" }',
+    "columns.age.nulls": "must be a share between 0 and 1",
+    "columns.age.min": "5 is above max 1",
+    "columns.flag": "min and max are for numbers, not for a boolean",
+    "columns.flag.categories": "are for a category, not for a boolean",
+    "columns.odd.type": "must be one of number, integer, category, boolean, timestamp, text",
+    "triggers.drfit": "unknown key; did you mean 'drift'?",
+    "triggers.new_rows": "must not be negative",
+    "training.candidates": "must name some of full, recent, each once",
+    "training.test_share": "must lie between 0 and 1",
+    "training.selection_share": "must be above 0 and leave rows beside test_share",
+    "training.recent_rows": "must be at least 1",
+    "gates.metric": "must be one of accuracy, average_precision, balanced_accuracy, f1, f1_macro, "
+    "neg_brier_score, neg_log_loss, roc_auc for task binary, not 'r2'",
+    "gates.confidence": "must be at least 0.5 and below 1",
+    "gates.min_test_rows": "must be at least 20; fewer rows prove nothing",
+    "gates.margin": "must not be negative: it is the gain a challenger must show",
+}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key", "fix"),
+    [
+        ('task = "binary"', "", "task", "missing"),
+        ('task = "binary"', 'task = "ranking"', "task", "must be one of binary, multiclass, regression"),
+        ('target = "left"', "", "target", "missing"),
+        ('target = "left"', 'target = ""', "target", "'' is not declared"),
+        ('target = "left"', 'target = "id"', "target", "is a text; it must be a category or a number"),
+        ('task = "binary"', 'task = "regression"\n', "gates.metric", "neg_mean_absolute_error"),
+        ("min_rows = 5", "min_rows = true", "contract.min_rows", "must be a whole number, not True"),
+        ("min_rows = 5", 'min_rows = "5"', "contract.min_rows", "must be a whole number"),
+        ("min_rows = 5", "max_rows = 0", "contract.min_rows", "at most contract.max_rows"),
+        ("nulls = 0.5", "nulls = nan", "columns.city.nulls", "share between 0 and 1"),
+        ('metric = "roc_auc"', "", "gates.metric", "must be one of"),
+        ('[gates]\nmetric = "roc_auc"', "", "gates", "missing; at least"),
+        ("[gates]", "[gates]\nmin_score = 1.0", "gates.min_score", "cannot be reached: roc_auc ends at 1.0"),
+        ("[gates]", "[training]\ntest_share = 1\n[gates]", "training.test_share", "such as 0.5"),
+        ("[gates]", "[training]\ncandidates = []\n[gates]", "training.candidates", "full, recent"),
+        ('keys = ["id"]', 'keys = [""]', "keys", "'' is not declared"),
+    ],
+)
+def test_one_mistake_is_named(tmp_path, old, new, key, fix):
+    assert old in GOOD
+    found = mistakes(tmp_path, GOOD.replace(old, new))
+    assert any(f"model.toml: {key}: " in line and fix in line for line in found), found
+
+
+def test_a_regression_cannot_learn_a_category(tmp_path):
+    """Its codes are numbers by accident: a model of them would be nonsense that nobody notices."""
+    text = GOOD.replace('"binary"', '"regression"').replace('"left"', '"city"').replace('"roc_auc"', '"r2"')
+    assert mistakes(tmp_path, text) == [
+        f"{tmp_path / 'churn' / 'model.toml'}: target: 'city' is a category; a regression needs a number"
+    ]
+
+
+def test_nothing_to_learn_from_is_a_mistake(tmp_path):
+    text = GOOD.replace("age = ", "# age = ").replace("city = ", "# city = ")
+    assert any("no feature is left" in line for line in mistakes(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["Churn", "-churn", "a b", "x" * 64])
+def test_a_folder_name_that_cannot_be_a_model_name_is_a_mistake(tmp_path, name):
+    assert any("(folder name)" in line for line in mistakes(tmp_path, GOOD, name))
+
+
+def test_toml_that_does_not_parse_and_a_missing_file_are_config_errors(tmp_path):
+    assert "not valid TOML" in mistakes(tmp_path, "task = ")[0]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"model.toml: missing"):
+        load_model(tmp_path / "empty")
+    latin = folder(tmp_path, name="latin")
+    (latin / "model.toml").write_bytes(b'task = "\xe9"')
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_model(latin)
+
+
+def test_categories_are_written_as_validation_reads_them(tmp_path):
+    """Parquet's true is read as the word true and its 3 as the word 3."""
+    spec = load_model(folder(tmp_path, GOOD.replace('["Bonn", "Ulm"]', '[true, 3, "Ulm"]')))
+    assert spec.contract.column("city").categories == ("true", "3", "Ulm")
+
+
+def test_all_mistakes_of_all_models_come_together(tmp_path):
+    folder(tmp_path, GOOD.replace('"binary"', '"x"'), "one")
+    folder(tmp_path, GOOD.replace('"boolean"', '"x"'), "two")
+    folder(tmp_path, GOOD, "three")
+    folder(tmp_path, "not read", "_draft")
+    with pytest.raises(ConfigError) as caught:
+        find_models(tmp_path)
+    text = str(caught.value)
+    assert "one/model.toml: task: " in text
+    assert "two/model.toml: columns.left.type: " in text
+    assert "three" not in text
+    assert "_draft" not in text
+
+
+def test_models_are_found_by_folder_name(tmp_path):
+    folder(tmp_path, GOOD, "one")
+    folder(tmp_path, GOOD, "two")
+    (tmp_path / "README.md").write_text("no model")
+    assert sorted(find_models(tmp_path)) == ["one", "two"]
+    with pytest.raises(ConfigError, match="no such folder"):
+        find_models(tmp_path / "gone")
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ConfigError, match="no model in it"):
+        find_models(tmp_path / "none")
+
+
+def test_an_unknown_model_is_answered_with_the_known_ones(tmp_path):
+    specs = {"churn": load_model(folder(tmp_path))}
+    assert get_model(specs, "churn") is specs["churn"]
+    with pytest.raises(
+        UnknownModel, match=r"'chrun' is deployed; known models: churn. Did you mean 'churn'\?"
+    ):
+        get_model(specs, "chrun")
+    with pytest.raises(UnknownModel, match="known models: none"):
+        get_model({}, "x")
+
+
+def test_the_digest_tells_all_that_shapes_a_training(tmp_path):
+    spec = load_model(folder(tmp_path / "a"))
+    assert load_model(folder(tmp_path / "b")).digest == spec.digest
+    seeded = load_model(folder(tmp_path / "c", GOOD + "[training]\nseed = 1\n"))
+    coded = folder(tmp_path / "d")
+    (coded / "model.py").write_text("def build(): ...\n")
+    one = load_model(coded)
+    (coded / "model.py").write_text("def build(): ... # changed\n")
+    assert len({spec.digest, seeded.digest, one.digest, load_model(coded).digest}) == 4
+
+
+def test_model_py_is_loaded_or_says_what_is_wrong(tmp_path):
+    path = folder(tmp_path)
+    assert build_function(load_model(path)) is None
+    (path / "model.py").write_text("def build():\n    return 7\n")
+    assert build_function(load_model(path))() == 7
+    (path / "model.py").write_text("import no_such_module\n")
+    with pytest.raises(ConfigError, match=r"model.py: fails on import: ModuleNotFoundError"):
+        build_function(load_model(path))
+    (path / "model.py").write_text("build = 3\n")
+    with pytest.raises(ConfigError, match=r"define build\(\)"):
+        build_function(load_model(path))
+
+
+def test_every_metric_belongs_to_a_task_and_can_be_declared():
+    assert all(metric.tasks and metric.needs in ("proba", "label", "value") for metric in METRICS.values())

@@ -1,0 +1,228 @@
+"""The verdict on a challenger: what promotes, and above all what never does."""
+
+import numpy as np
+import pytest
+
+from refit.evaluation import choose, evaluate, trivial_predictions
+from refit.metrics import Task
+from refit.models import Gates
+
+N = 400
+TRUTH = np.tile([0, 1], N // 2)
+RIGHT = TRUTH.astype(float)
+WRONG = 1 - RIGHT
+HALF = np.full(N, 0.5)
+
+
+def judge(challenger, champion=None, truth=TRUTH, metric="accuracy", baseline=None, n_classes=2, **gates):
+    task = Task.REGRESSION if n_classes == 0 else Task.BINARY
+    baseline = np.zeros(len(truth)) if baseline is None else baseline
+    return evaluate(truth, challenger, champion, baseline, task, Gates(metric, **gates), n_classes)
+
+
+def failed(found) -> list[str]:
+    return [gate.name for gate in found.gates if not gate.passed]
+
+
+def wrong_at(*positions: int) -> np.ndarray:
+    predicted = TRUTH.copy()
+    predicted[list(positions)] = 1 - predicted[list(positions)]
+    return predicted
+
+
+def test_a_better_challenger_is_promoted_with_its_numbers():
+    found = judge(TRUTH, wrong_at(*range(2, N, 5)))  # every fifth row wrong, two in each block of 10
+    assert found.promote
+    assert (found.challenger_score, found.champion_score, found.baseline_score) == (1.0, 0.8, 0.5)
+    assert (found.gain, found.test_rows) == (pytest.approx(0.2), N)
+    assert "gain +0.2000, 95% sure of +0.2000, above the margin 0" in found.reason
+
+
+def test_a_worse_challenger_is_kept_out_with_the_gain_it_lacks():
+    found = judge(wrong_at(*range(2, N, 5)), TRUTH)
+    assert failed(found) == ["gain"]
+    assert found.gain == pytest.approx(-0.2)
+    assert "gain -0.2000, 95% sure of -0.2000, not above the margin 0" in found.reason
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "neg_log_loss"])
+def test_an_equal_model_is_not_promoted(metric):
+    predicted = wrong_at(3, 50) if metric == "accuracy" else np.clip(RIGHT * 0.6 + 0.2, 0, 1)
+    found = judge(predicted, predicted.copy(), metric=metric, baseline=HALF if metric != "accuracy" else None)
+    assert not found.promote
+    assert (found.gain, found.gain_low, found.gain_high) == (0.0, 0.0, 0.0)
+    assert failed(found) == ["gain"]
+
+
+def test_where_every_block_has_the_same_gain_the_interval_is_that_gain():
+    """40 blocks of 10 rows, one mistake of the champion in each: each draw gains 1 in 10."""
+    found = judge(TRUTH, wrong_at(*range(5, N, 10)))
+    assert found.gain == pytest.approx(0.1)
+    assert found.gain_low == pytest.approx(0.1)
+    assert found.gain_high == pytest.approx(0.1)
+
+
+def test_a_gain_from_one_stretch_of_time_is_not_sure():
+    """All 10 mistakes lie in one block of 40. A draw of 40 blocks misses it with (39/40)^40 = 36 %,
+    so the lower bound at 95 % is no gain at all; drawing rows one by one would have promoted."""
+    found = judge(TRUTH, wrong_at(*range(100, 110)))
+    assert found.gain == pytest.approx(10 / 400)
+    assert found.gain_low == 0.0
+    assert failed(found) == ["gain"]
+
+
+def test_the_bound_follows_the_declared_confidence():
+    """The same gain: half of the draws hold that block at least once, so the bound at 50 % is one block's."""
+    found = judge(TRUTH, wrong_at(*range(100, 110)), confidence=0.5)
+    assert found.gain_low == pytest.approx(10 / 400)
+    assert found.promote
+
+
+@pytest.mark.parametrize(("margin", "promote"), [(0.09, True), (0.11, False)])
+def test_the_gain_must_exceed_the_margin(margin, promote):
+    assert judge(TRUTH, wrong_at(*range(5, N, 10)), margin=margin).promote is promote
+
+
+def test_the_same_seed_gives_the_same_bounds():
+    rng = np.random.default_rng(0)
+    a, b = rng.random(N), rng.random(N)
+    one, two = (judge(a, b, metric="roc_auc", baseline=HALF) for _ in range(2))
+    assert one == two
+    assert one.gain_low < one.gain < one.gain_high
+
+
+def test_noise_is_rarely_promoted():
+    """20 pairs of equally good models: 5 % promoted in theory, at most 4 with 99.7 % (binomial)."""
+    rng = np.random.default_rng(11)
+    promoted = 0
+    for seed in range(20):
+        a, b = (np.where(rng.random(N) < 0.8, TRUTH, 1 - TRUTH) for _ in range(2))
+        gates = Gates("accuracy")
+        promoted += evaluate(TRUTH, a, b, np.zeros(N), Task.BINARY, gates, 2, seed=seed).promote
+    assert promoted <= 4
+
+
+# --- what never promotes
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_challenger_that_predicts_something_not_finite_never_promotes(bad):
+    predicted = RIGHT.copy()
+    predicted[7] = bad
+    for champion in (None, HALF):
+        found = judge(predicted, champion, metric="roc_auc", baseline=HALF)
+        assert failed(found) == ["challenger_score"]
+        assert found.challenger_score is None
+        assert "not defined on the test rows" in found.reason
+
+
+def test_a_champion_without_a_score_is_not_beaten():
+    found = judge(RIGHT, np.full(N, np.nan), metric="roc_auc", baseline=HALF)
+    assert failed(found) == ["champion_score"]
+    assert (found.champion_score, found.gain) == (None, None)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "accuracy", "f1", "balanced_accuracy", "neg_log_loss"])
+@pytest.mark.parametrize("champion", [None, np.zeros(N)])
+def test_test_rows_of_one_class_never_promote(metric, champion):
+    """Always saying that class would score 1 against a champion that never does."""
+    ones = np.ones(N, dtype=int)
+    found = judge(ones, champion, truth=ones, metric=metric)
+    assert not found.promote
+    assert "challenger_score" in failed(found)
+    assert found.challenger_score is None
+
+
+@pytest.mark.parametrize(("metric", "n_classes"), [("accuracy", 2), ("roc_auc", 2), ("r2", 0)])
+def test_an_empty_test_block_never_promotes(metric, n_classes):
+    empty = np.array([], dtype=int)
+    found = judge(empty, empty, truth=empty, metric=metric, baseline=empty, n_classes=n_classes)
+    assert {"test_rows", "challenger_score"} <= set(failed(found))
+
+
+@pytest.mark.parametrize(("rows", "promote"), [(199, False), (200, True)])
+def test_too_few_test_rows_never_promote(rows, promote):
+    found = judge(TRUTH[:rows], truth=TRUTH[:rows])
+    assert found.promote is promote
+    assert f"{rows} test rows, 200 needed" in [gate.message for gate in found.gates]
+
+
+def test_draws_that_lack_a_rare_class_are_passed_over():
+    """One positive in 400 rows: 64 % of the draws of 40 blocks hold its block, the others have no score."""
+    truth = np.zeros(N, dtype=int)
+    truth[0] = 1
+    found = judge(truth.astype(float), 1.0 - truth, truth=truth, metric="roc_auc", baseline=HALF)
+    assert (found.gain, found.gain_low, found.gain_high) == (1.0, 1.0, 1.0)
+
+
+def test_classes_so_rare_that_most_draws_lack_one_leave_the_gain_undefined_and_never_promote():
+    """Two classes with one row each, in different blocks: 1 - 2 (39/40)^40 + (38/40)^40 = 40 % hold both."""
+    truth = np.zeros(N, dtype=int)
+    truth[5], truth[205] = 1, 2
+    proba, even = np.eye(3)[truth], np.full((N, 3), 1 / 3)
+    gates = Gates("roc_auc_ovr")
+    found = evaluate(truth, proba, even, even, Task.MULTICLASS, gates, 3)
+    assert failed(found) == ["gain"]
+    assert (found.gain, found.gain_low) == (0.5, None)
+    assert "the gain's interval is not defined" in found.reason
+
+
+def test_a_score_below_the_absolute_minimum_never_promotes_and_decides_for_a_first_model():
+    predicted = wrong_at(*range(0, N, 4))
+    assert judge(predicted, min_score=0.75).promote, "reaching it is enough"
+    found = judge(predicted, min_score=0.76)
+    assert failed(found) == ["min_score"]
+    assert found.reason == "accuracy 0.7500 is below min_score 0.76"
+    assert failed(judge(predicted, 1 - TRUTH, min_score=0.76)) == ["min_score"], (
+        "though it beats the champion"
+    )
+
+
+def test_what_does_not_beat_a_trivial_guess_is_no_model():
+    found = judge(np.zeros(N))
+    assert failed(found) == ["baseline"]
+    assert found.reason == "does not beat the trivial baseline 0.5000"
+
+
+def test_a_first_model_needs_no_gain():
+    found = judge(TRUTH)
+    assert found.promote
+    assert (found.champion_score, found.gain, found.gain_low) == (None, None, None)
+    assert {gate.name for gate in found.gates} == {"test_rows", "challenger_score", "baseline"}
+
+
+def test_regression_is_judged_alike():
+    truth = np.arange(N, dtype=float)
+    mean = np.full(N, truth.mean())
+    found = judge(truth, truth + 2, truth=truth, metric="neg_mean_absolute_error", baseline=mean, n_classes=0)
+    assert found.promote
+    assert (found.challenger_score, found.champion_score, found.gain) == (0.0, -2.0, 2.0)
+    assert found.baseline_score == -100.0  # |i - 199.5| over 0..399 has the mean 100
+
+
+# --- baselines and the choice between candidates
+
+
+def test_trivial_guesses_are_shares_majority_or_mean():
+    labels = np.array([0, 0, 0, 1])
+    assert trivial_predictions(labels, 2, Task.BINARY, "proba", 2).tolist() == [0.25, 0.25]
+    assert trivial_predictions(labels, 2, Task.BINARY, "label", 2).tolist() == [0, 0]
+    shares = trivial_predictions(np.array([0, 2, 2, 2]), 2, Task.MULTICLASS, "proba", 3)
+    assert shares.tolist() == [[0.25, 0, 0.75]] * 2
+    assert trivial_predictions(np.array([1.0, 4.0]), 2, Task.REGRESSION, "value", 0).tolist() == [2.5, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ({"full": 0.7, "recent": 0.8}, "recent"),
+        ({"recent": 0.8, "full": 0.8}, "full"),
+        ({"full": np.nan, "recent": 0.1}, "recent"),
+        ({"full": np.inf, "recent": 0.1}, "recent"),
+        ({"recent": -5.0}, "recent"),
+        ({"full": np.nan}, None),
+        ({}, None),
+    ],
+)
+def test_the_best_finite_score_is_chosen_and_a_tie_goes_to_the_first_declared(scores, chosen):
+    assert choose(scores, ("full", "recent")) == chosen

@@ -1,0 +1,89 @@
+"""Metrics against values derived by hand, and silence where they are not defined."""
+
+import math
+
+import numpy as np
+import pytest
+
+from refit.metrics import CLASSIFICATION, METRICS, Task, score
+
+TRUTH = np.array([0, 0, 1, 1])
+PROBA = np.array([0.1, 0.4, 0.35, 0.8])
+LABEL = np.array([0, 1, 1, 1])
+VALUES = np.array([1.0, 2.0, 3.0, 6.0])
+GUESS = np.array([1.0, 2.0, 5.0, 5.0])
+
+
+@pytest.mark.parametrize(
+    ("metric", "truth", "predicted", "expected"),
+    [
+        # of the four pairs of a positive and a negative, .35 loses to .4: three quarters are in order
+        ("roc_auc", TRUTH, PROBA, 3 / 4),
+        # positives come first and third: precision 1/1 and 2/3, half of the recall each
+        ("average_precision", TRUTH, PROBA, (1 + 2 / 3) / 2),
+        ("neg_log_loss", TRUTH, np.full(4, 0.5), -math.log(2)),
+        ("neg_brier_score", TRUTH, PROBA, -(0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4),
+        ("accuracy", TRUTH, LABEL, 3 / 4),
+        ("balanced_accuracy", TRUTH, LABEL, (1 / 2 + 1) / 2),
+        # precision 2/3, recall 1
+        ("f1", TRUTH, LABEL, 4 / 5),
+        # of class 0: precision 1, recall 1/2
+        ("f1_macro", TRUTH, LABEL, (2 / 3 + 4 / 5) / 2),
+        ("roc_auc_ovr", np.array([0, 1, 2]), np.eye(3), 1.0),
+        # mean 3, total 4 + 1 + 0 + 9 = 14, residual 4 + 1 = 5
+        ("r2", VALUES, GUESS, 1 - 5 / 14),
+        ("neg_mean_absolute_error", VALUES, GUESS, -3 / 4),
+        ("neg_root_mean_squared_error", VALUES, GUESS, -math.sqrt(5 / 4)),
+    ],
+)
+def test_a_score_is_what_a_hand_computes(metric, truth, predicted, expected):
+    n_classes = 0 if Task.REGRESSION in METRICS[metric].tasks else int(truth.max()) + 1
+    assert score(metric, truth, predicted, n_classes) == pytest.approx(expected)
+
+
+def test_every_metric_has_a_hand_derived_value_above():
+    marks = test_a_score_is_what_a_hand_computes.pytestmark
+    assert {case[0] for case in marks[0].args[1]} == set(METRICS)
+
+
+@pytest.mark.parametrize("metric", [name for name, m in METRICS.items() if m.needs != "value"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_on_one_class_alone_no_metric_of_a_classification_is_defined(metric, which):
+    """Whoever always says that class would be perfect, and would be promoted."""
+    task, needs = METRICS[metric].tasks[0], METRICS[metric].needs
+    n_classes = 3 if task is Task.MULTICLASS else 2
+    truth = np.full(5, which)
+    predicted = truth if needs == "label" else np.full((5, 3), 1 / 3) if n_classes == 3 else np.full(5, 0.5)
+    assert math.isnan(score(metric, truth, predicted, n_classes))
+
+
+def test_one_class_of_three_missing_leaves_one_against_rest_undefined():
+    assert math.isnan(score("roc_auc_ovr", np.array([0, 1, 0]), np.eye(3), 3))
+
+
+def test_a_probability_metric_of_several_classes_knows_those_that_are_absent():
+    """Half on the true class, whether or not the third class occurs."""
+    proba = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]])
+    assert score("neg_log_loss", np.array([0, 1]), proba, 3) == pytest.approx(-math.log(2))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_rows_have_no_score(metric):
+    assert math.isnan(score(metric, np.array([]), np.array([]), 2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("metric", ["roc_auc", "neg_log_loss", "r2", "neg_mean_absolute_error"])
+def test_a_prediction_that_is_not_finite_has_no_score(metric, bad):
+    assert math.isnan(score(metric, TRUTH, np.array([bad, 0.2, 0.7, 0.8]), 2))
+
+
+def test_best_is_what_a_perfect_model_reaches():
+    for name, metric in METRICS.items():
+        if metric.needs == "value":
+            truth = predicted = VALUES
+        else:
+            truth = np.array([0, 1, 2]) if metric.tasks == (Task.MULTICLASS,) else np.array([0, 1, 1])
+            predicted = truth if metric.needs == "label" or len(set(truth)) == 2 else np.eye(3)
+        n_classes = len(set(truth)) if metric.tasks[0] in CLASSIFICATION else 0
+        assert score(name, truth, predicted, n_classes) == pytest.approx(metric.best), name

@@ -1,0 +1,154 @@
+"""Profiles: what is remembered of a batch, and that merging loses nothing."""
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refit.contract import ColumnType
+from refit.profile import (
+    MAX_BINS,
+    MAX_CATEGORIES,
+    CategoryProfile,
+    NumberProfile,
+    Profile,
+    Sketch,
+    from_json,
+    iso,
+    merge,
+    profile,
+    to_json,
+)
+from refit.shard import NAT, Shard
+
+TYPES = {"x": ColumnType.NUMBER, "c": ColumnType.CATEGORY, "at": ColumnType.TIMESTAMP}
+WORDS = ["a", "b", "c", "d"]
+
+
+def shard(x, c, at) -> Shard:
+    columns = {"x": np.array(x, float), "c": np.array(c, np.int32), "at": np.array(at, np.int64)}
+    return Shard(columns, TYPES, {"c": WORDS})
+
+
+def exact(value: Profile) -> dict:
+    """All of a profile but mean and m2, which are sums of floats."""
+    document = to_json(value)
+    for column in document["columns"].values():
+        column.pop("mean", None)
+        column.pop("m2", None)
+    return document
+
+
+def test_a_profile_counts_what_is_there():
+    """Of 2, 4, 4, 6: mean 4, squared deviations 4 + 0 + 0 + 4."""
+    day = 86_400 * 10**9
+    found = profile(shard([2, 4, 4, 6, np.nan], [0, 0, 2, -1, -1], [0, 3 * day, NAT, day, -day]), time="at")
+    x, c = found.columns["x"], found.columns["c"]
+    assert (x.rows, x.nulls, x.mean, x.m2, x.min, x.max) == (5, 1, 4.0, 8.0, 2.0, 6.0)
+    assert x.sketch.counts.tolist() == [1, 2, 1]
+    assert c == CategoryProfile(5, 2, {"a": 2, "c": 1}, 0)
+    assert found.period == ("1969-12-31T00:00:00Z", "1970-01-04T00:00:00Z")
+    assert set(found.columns) == {"x", "c"}, "a timestamp has a period, no distribution"
+
+
+def test_an_empty_column_has_a_profile_too():
+    found = profile(shard([np.nan], [-1], [NAT]), time="at")
+    assert (found.columns["x"].nulls, found.columns["x"].mean, found.columns["x"].m2) == (1, 0.0, 0.0)
+    assert found.period is None
+    assert from_json(json.loads(json.dumps(to_json(found), allow_nan=False))).columns["x"].min == np.inf
+
+
+def test_times_are_told_to_the_second_in_utc():
+    assert iso(1_711_886_400 * 10**9 + 999_999_999) == "2024-03-31T12:00:00Z"
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e100, max_value=1e100)
+ROW = st.tuples(
+    FINITE | st.just(np.nan) | st.sampled_from([0.0, -0.0, 1.0]), st.integers(-1, 3), st.integers(NAT, 10**18)
+)
+
+
+@settings(deadline=None)
+@given(
+    rows=st.lists(ROW, min_size=1, max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=4),
+    data=st.data(),
+)
+def test_merging_any_split_in_any_order_gives_the_profile_of_the_whole(rows, cuts, data):
+    x, c, at = zip(*rows, strict=True)
+    edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    parts = [profile(shard(x[a:b], c[a:b], at[a:b]), "at") for a, b in pairwise(edges)]
+    whole, joined = profile(shard(x, c, at), "at"), merge(data.draw(st.permutations(parts)))
+    assert exact(joined) == exact(whole)
+    present = np.array([value for value in x if value == value])
+    scale = max(1.0, np.abs(present).max()) if len(present) else 1.0
+    assert joined.columns["x"].mean == pytest.approx(whole.columns["x"].mean, abs=1e-9 * scale)
+    assert joined.columns["x"].m2 == pytest.approx(whole.columns["x"].m2, rel=1e-6, abs=1e-9 * scale**2)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spread=st.sampled_from([1e-3, 1.0, 1e6]),
+    cut=st.integers(1, 2299),
+    skew=st.booleans(),
+)
+def test_sketches_that_had_to_coarsen_merge_as_exactly(seed, spread, cut, skew):
+    """3000 distinct values do not fit into 512 bins; parts coarsen to different widths on the way."""
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(0, 3, 3000) * spread if skew else rng.normal(0, spread, 3000)
+    whole = Sketch.of(values)
+    a, b, c = (Sketch.of(part) for part in np.split(values, [cut, cut + 700]))
+    for joined in (a.merged(b).merged(c), c.merged(a.merged(b)), b.merged(c).merged(a)):
+        assert joined.shift == whole.shift
+        assert joined.keys.tolist() == whole.keys.tolist()
+        assert joined.counts.tolist() == whole.counts.tolist()
+    assert len(whole.keys) <= MAX_BINS
+    assert whole.counts.sum() == 3000
+
+
+def test_a_sketch_keeps_the_order_of_numbers_across_zero():
+    values = np.array([-1e300, -1.0, -1e-300, 0.0, 1e-300, 1.0, 1e300])
+    keys = [int(Sketch.of(values[i : i + 1]).keys[0]) for i in range(len(values))]
+    assert keys == sorted(set(keys))
+    assert Sketch.of(np.array([0.0, -0.0])).counts.tolist() == [2]
+
+
+def test_numbers_that_lie_close_together_keep_bins_of_their_own():
+    """A sensor around 1013 hPa with steps of 0.1: relative bins of a coarse sketch would swallow them."""
+    assert len(Sketch.of(np.arange(10_000, 10_400) / 10).keys) == 400
+
+
+def test_beyond_the_limit_the_most_frequent_categories_are_kept_and_the_rest_is_counted():
+    words = [f"w{i:05d}" for i in range(MAX_CATEGORIES + 5)]
+    codes = np.concatenate([np.arange(len(words)), [len(words) - 1]]).astype(np.int32)
+    found = profile(Shard({"c": codes}, {"c": ColumnType.CATEGORY}, {"c": words})).columns["c"]
+    assert (len(found.counts), found.other) == (MAX_CATEGORIES, 5)
+    assert found.counts[words[-1]] == 2, "more frequent than the others, though last in order"
+    assert sum(found.counts.values()) + found.other == found.rows == MAX_CATEGORIES + 6
+
+
+def test_what_was_counted_as_other_stays_counted_in_a_merge():
+    a, b = CategoryProfile(10, 1, {"a": 4}, 5), CategoryProfile(3, 0, {"a": 1, "b": 1}, 1)
+    assert a.merged(b) == CategoryProfile(13, 1, {"a": 5, "b": 1}, 6)
+
+
+def test_columns_that_only_one_side_has_or_whose_kind_changed_are_left_out():
+    number = profile(shard([1.0], [0], [0]))
+    other = Profile(2, {"x": CategoryProfile(2, 0, {"a": 2})}, ("2024", "2025"))
+    joined = number.merged(other)
+    assert (joined.rows, dict(joined.columns), joined.period) == (3, {}, ("2024", "2025"))
+
+
+@given(st.lists(st.floats(allow_infinity=False) | FINITE, min_size=1, max_size=20))
+def test_a_profile_survives_strict_json_however_large_its_numbers(values):
+    """JSON knows no infinity, and the squares of numbers beyond 1e154 are infinite."""
+    n = len(values)
+    given_profile = profile(shard(values, np.arange(n) % 4 - 1, np.arange(n)), "at")
+    back = from_json(json.loads(json.dumps(to_json(given_profile), allow_nan=False)))
+    assert to_json(back) == to_json(given_profile)
+    assert isinstance(back.columns["x"], NumberProfile)
+    assert to_json(back.merged(given_profile)) == to_json(given_profile.merged(given_profile))

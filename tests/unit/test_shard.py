@@ -1,0 +1,228 @@
+"""Shards: the bytes that validation writes and training reads."""
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refit.contract import Column, ColumnType
+from refit.errors import ArtifactError
+from refit.shard import NAT, Shard, concatenate, dump, load, to_frame
+
+NUMBER, CATEGORY, TIMESTAMP = ColumnType.NUMBER, ColumnType.CATEGORY, ColumnType.TIMESTAMP
+
+
+def shard(**columns) -> Shard:
+    """Lists of numbers are numbers, of words (or None) a category, of ints named `at` timestamps."""
+    values, types, words = {}, {}, {}
+    for name, given_values in columns.items():
+        if name == "at":
+            values[name], types[name] = np.array(given_values, np.int64), TIMESTAMP
+        elif any(isinstance(value, str) for value in given_values):
+            words[name] = sorted({word for word in given_values if word is not None})
+            codes = [-1 if word is None else words[name].index(word) for word in given_values]
+            values[name], types[name] = np.array(codes, np.int32), CATEGORY
+        else:
+            values[name], types[name] = np.array(given_values, float), NUMBER
+    return Shard(values, types, words)
+
+
+def same(a: Shard, b: Shard) -> bool:
+    """Equal to the bit: names in order, types, kinds of array, NaN and -0.0 included."""
+    return (
+        list(a.columns) == list(b.columns)
+        and dict(a.types) == dict(b.types)
+        and {k: list(v) for k, v in a.vocabularies.items()} == {k: list(v) for k, v in b.vocabularies.items()}
+        and all(
+            a.columns[name].dtype == b.columns[name].dtype
+            and a.columns[name].tobytes() == b.columns[name].tobytes()
+            for name in a.columns
+        )
+    )
+
+
+NAMES = st.text(max_size=8) | st.sampled_from(
+    ["", "header", "c0", "c0.npy", "../x", "/", "\0", "__proto__", "a" * 300, "\ud800", "columns"]
+)
+
+
+@st.composite
+def shards(draw) -> Shard:
+    rows = draw(st.integers(0, 5))
+    columns, types, vocabularies = {}, {}, {}
+    for name in draw(st.lists(NAMES, max_size=5, unique=True)):
+        kind = draw(st.sampled_from([kind for kind in ColumnType if kind is not ColumnType.TEXT]))
+        types[name] = kind
+        if kind is CATEGORY:
+            vocabularies[name] = sorted(draw(st.sets(NAMES, max_size=4)))
+            codes = st.integers(-1, len(vocabularies[name]) - 1)
+            columns[name] = np.array(draw(st.lists(codes, min_size=rows, max_size=rows)), np.int32)
+        elif kind is TIMESTAMP:
+            ticks = st.integers(NAT, 2**63 - 1)
+            columns[name] = np.array(draw(st.lists(ticks, min_size=rows, max_size=rows)), np.int64)
+        else:
+            columns[name] = np.array(draw(st.lists(st.floats(), min_size=rows, max_size=rows)), float)
+    return Shard(columns, types, vocabularies)
+
+
+@given(shards())
+def test_a_shard_comes_back_as_it_was_whatever_its_names_and_values(given_shard):
+    assert same(load(dump(given_shard)), given_shard)
+
+
+def test_the_same_rows_give_the_same_bytes():
+    """Content decides the name of what is stored: a second writing must not look like a change."""
+    assert dump(shard(x=[1, 2], c=["a", None])) == dump(shard(x=[1, 2], c=["a", None]))
+    assert dump(shard(x=[1, 2])) != dump(shard(x=[1, 3]))
+    with zipfile.ZipFile(io.BytesIO(WHOLE)) as archive:
+        assert {member.date_time[0] for member in archive.infolist()} == {1980}, "no time of writing is in it"
+
+
+def npz(**members) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **members)
+    return buffer.getvalue()
+
+
+def header(document) -> np.ndarray:
+    return np.frombuffer(json.dumps(document).encode(), np.uint8)
+
+
+WHOLE = dump(shard(x=np.arange(100.0), c=["a", "b"] * 50))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nothing",
+        b"PK\x03\x04",
+        WHOLE[: len(WHOLE) // 2],
+        WHOLE[:200] + b"\xff" * 40 + WHOLE[240:],
+        npz(x=np.ones(3)),
+        npz(header=header([])),
+        npz(header=header({"format": 1})),
+        npz(header=header({"format": 1, "columns": [{"name": "x", "type": "number"}], "vocabularies": {}})),
+        npz(header=header({"format": 1, "columns": [{"name": "x", "type": "odd"}], "vocabularies": {}})),
+        npz(header=header({"format": 1, "columns": []})),
+        npz(header=np.frombuffer(b"{", np.uint8)),
+        npz(header=np.array({"format": 1}, dtype=object)),
+    ],
+)
+def test_bytes_that_are_no_shard_are_refused(data):
+    with pytest.raises(ArtifactError, match="not a shard"):
+        load(data)
+
+
+def test_a_plain_array_is_no_shard():
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones(3))
+    with pytest.raises(ArtifactError):
+        load(buffer.getvalue())
+
+
+def test_a_shard_of_another_format_says_what_to_do():
+    with pytest.raises(ArtifactError, match="shard format 2 is not 1; deploy matching code"):
+        load(npz(header=header({"format": 2, "columns": [], "vocabularies": {}})))
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_refused_or_changes_nothing(place, change):
+    data = bytearray(WHOLE)
+    data[place] ^= change
+    try:
+        found = load(bytes(data))
+    except ArtifactError:
+        return
+    assert same(found, load(WHOLE))
+
+
+def test_nulls_are_known_by_type():
+    s = shard(x=[1, np.nan], c=["a", None], at=[0, NAT])
+    assert [s.is_null(name).tolist() for name in ("x", "c", "at")] == [[False, True]] * 3
+    assert s.rows == 2
+    assert Shard({}, {}).rows == 0
+
+
+def test_rows_are_taken_by_mask_or_in_the_order_of_positions():
+    s = shard(x=[1, 2, 3], c=["a", "b", None])
+    assert s.take(np.array([True, False, True])).columns["x"].tolist() == [1, 3]
+    assert s.take(np.array([2, 0])).columns["c"].tolist() == [-1, 0]
+
+
+# --- fingerprints
+
+
+def test_a_row_keeps_its_fingerprint_wherever_it_stands_and_whatever_its_codes():
+    a = shard(x=[1, 2, 3], c=["aachen", "bonn", None], at=[5, 6, NAT])
+    b = shard(at=[NAT, 6], c=[None, "bonn"], x=[3, 2])
+    assert a.vocabularies["c"] != b.vocabularies["c"]
+    assert b.fingerprints().tolist() == a.fingerprints()[[2, 1]].tolist()
+
+
+def test_every_value_and_every_name_counts():
+    """Nulls, zero, swapped columns and a word that moves to another column are all told apart."""
+    rows = [
+        shard(a=[1], b=[2]),
+        shard(a=[2], b=[1]),
+        shard(a=[1], b=[np.nan]),
+        shard(a=[1], b=[0]),
+        shard(a=[1], c=[2]),
+        shard(a=["x"], b=["y"]),
+        shard(a=["y"], b=["x"]),
+        shard(a=["x"], b=[None, "y"]).take(np.array([0])),
+    ]
+    assert len({int(row.fingerprints()[0]) for row in rows}) == len(rows)
+
+
+def test_both_zeros_are_one_value():
+    assert shard(x=[0.0]).fingerprints() == shard(x=[-0.0]).fingerprints()
+
+
+def test_fingerprints_of_many_rows_do_not_collide():
+    grid = np.arange(300.0)
+    s = shard(x=np.repeat(grid, 300), z=np.tile(grid, 300))
+    assert len(np.unique(s.fingerprints())) == 90_000
+
+
+# --- joining
+
+
+def test_batches_are_joined_over_one_vocabulary():
+    a, b = shard(c=["ulm", None, "bonn"]), shard(c=["aachen", "ulm"])
+    joint = concatenate([a, b], [Column("c", CATEGORY)])
+    assert joint.vocabularies["c"] == ["aachen", "bonn", "ulm"]
+    assert joint.columns["c"].tolist() == [2, -1, 1, 0, 2]
+
+
+def test_a_column_that_an_older_batch_lacks_is_null_there_and_others_are_left_out():
+    old, new = shard(x=[1, 2]), shard(x=[3], c=["a"], at=[7], extra=[9])
+    joint = concatenate([old, new], [Column("c", CATEGORY), Column("at", TIMESTAMP), Column("x", NUMBER)])
+    assert list(joint.columns) == ["c", "at", "x"]
+    assert joint.columns["c"].tolist() == [-1, -1, 0]
+    assert joint.columns["at"].tolist() == [NAT, NAT, 7]
+    assert joint.columns["x"].tolist() == [1, 2, 3]
+    lacking = concatenate([old], [Column("z", NUMBER)])
+    assert np.isnan(lacking.columns["z"]).all()
+
+
+@given(shards(), st.integers(0, 5))
+def test_joining_what_was_cut_gives_the_whole(whole, at):
+    columns = [Column(name, kind) for name, kind in whole.types.items()]
+    parts = [whole.take(np.arange(whole.rows) < at), whole.take(np.arange(whole.rows) >= at)]
+    assert same(concatenate(parts, columns), concatenate([whole], columns))
+
+
+def test_a_frame_has_numbers_and_categoricals_of_plain_strings():
+    frame = to_frame(shard(x=[1, np.nan], c=["b", None], z=[0, 0]), ["c", "x"])
+    assert list(frame.columns) == ["c", "x"]
+    assert frame["x"].dtype == float
+    assert isinstance(frame["c"].dtype, pd.CategoricalDtype)
+    assert frame["c"].cat.categories.dtype == object
+    assert frame["c"].tolist()[0] == "b"
+    assert frame["c"].isna().tolist() == [False, True]
