@@ -6,6 +6,8 @@ PYTHON ?= python3
 PY := .venv/bin/python
 MODELS ?= models
 export PYTHONDONTWRITEBYTECODE := 1
+# Waiting OpenMP threads that spin make fits many times slower on a busy machine; see benchmarks/threads.py.
+export OMP_WAIT_POLICY := PASSIVE
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup demo test check format build test-build deploy lock clean

@@ -118,7 +118,9 @@ def _act(given: Answered, app: App) -> dict[str, Any]:
 def _after_run(ended: messages.RunEnded, app: App) -> dict[str, Any]:
     """Close what the execution could not close itself; then the knock that waited, if any, has its turn."""
     model, run_id, name = ended.model, ended.run_id, f"pending-{ended.run_id}"
-    result = f"the execution ended as {ended.status} without a verdict; start again with: refit retrain {model}"
+    # The inputs have had their run: only --force runs on them again.
+    again = f"start again with: refit retrain {model} --force"
+    result = f"the execution ended as {ended.status} without a verdict; {again}"
     run = runs.close(app.registry, model, run_id, RunStatus.FAILED, utc_now(), result=result)
     if run.result == result:  # nobody else has told of it
         failed = {"model": model, "run_id": run_id, "error": ended.status, "cause": result}
