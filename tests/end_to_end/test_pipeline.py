@@ -50,7 +50,11 @@ def rents(seed: int, rows: int = 1000) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     area = rng.uniform(20, 120, rows)
     return pd.DataFrame(
-        {"rent": 200 + 12 * area + rng.normal(0, 50, rows), "area": area, "district": rng.choice(["A", "B"], rows)}
+        {
+            "rent": 200 + 12 * area + rng.normal(0, 50, rows),
+            "area": area,
+            "district": rng.choice(["A", "B"], rows),
+        }
     )
 
 
@@ -95,7 +99,11 @@ def decision(deployment: Deployment, model: str, batch_id: str) -> Any:
 def refit(*arguments: str, code: int = 0) -> str:
     """Run the command in the folder and environment of a stranger; returns what it printed."""
     done = subprocess.run(
-        [str(REFIT), *arguments, "--models", str(MODELS)], capture_output=True, text=True, timeout=300, check=False
+        [str(REFIT), *arguments, "--models", str(MODELS)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert done.returncode == code, done.stderr or done.stdout
     return done.stdout if code == 0 else done.stderr
@@ -137,16 +145,24 @@ def test_what_is_wrong_with_a_file_is_said_and_its_corrected_copy_is_taken(deplo
     broken.loc[:9, "amount"] = -1.0
     upload = drop(deployment, "loans", "2024-04.parquet", parquet(broken))
     assert upload.outcome == "quarantined"
-    assert [reason.code for reason in upload.reasons] == ["missing_column", "unexpected_column", "out_of_range"]
+    assert [reason.code for reason in upload.reasons] == [
+        "missing_column",
+        "unexpected_column",
+        "out_of_range",
+    ]
     assert drop(deployment, "loans", "2024-04.parquet", parquet(loans(3))).outcome == "accepted"
 
-    assert drop(deployment, "loans", "nonsense.parquet", b"PAR1 but not really").reasons[0].code == "unreadable"
+    assert (
+        drop(deployment, "loans", "nonsense.parquet", b"PAR1 but not really").reasons[0].code == "unreadable"
+    )
     ignored = drop(deployment, "lones", "x.csv", b"a,b\n1,2\n")
     assert ignored.outcome == "ignored" and "loans, rents" in ignored.reasons[0].message
     assert "'loans'" in ignored.reasons[0].message
 
 
-def test_a_backfill_retrains_once_and_an_import_can_come_first(deployment: Deployment, tmp_path: Path) -> None:
+def test_a_backfill_retrains_once_and_an_import_can_come_first(
+    deployment: Deployment, tmp_path: Path
+) -> None:
     """An imported champion serves; many files are learned from in one run; a retracted one is learned from no more."""
     model = LinearRegression().fit(rents(0)[["area"]], rents(0)["rent"])
     skops.io.dump(model, tmp_path / "old.skops")

@@ -1,0 +1,9 @@
+"""What must be in the environment before any code is loaded."""
+
+import os
+
+# As Lambda sets it for the functions: Powertools reads it on import.
+os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "refit")
+os.environ.setdefault("POWERTOOLS_METRICS_NAMESPACE", "Refit")
+# Threads cost tiny models more than they bring, tenfold where other work wants the cores as well.
+os.environ.setdefault("OMP_NUM_THREADS", "1")

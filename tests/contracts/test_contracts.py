@@ -1,0 +1,661 @@
+"""Template, state machine, functions, events, layers, errors and permissions say the same thing."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+from fnmatch import fnmatchcase
+from functools import cache
+
+import pytest
+from moto_stack import RESOURCES, TEMPLATE, resolve
+from reach import LAYER, ROOT, Reach
+
+from refit import errors
+from refit.aws import keys, messages
+from refit.aws.bus import SOURCE, Event
+from refit.policy import Knock
+
+ASL = json.loads((ROOT / "statemachine/retraining.asl.json").read_text())
+FILES = sorted(path.stem for path in (ROOT / "functions").glob("*.py"))
+GLOBALS = TEMPLATE["Globals"]["Function"]
+ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value)}
+
+
+def of_type(kind):
+    return {
+        name: resource["Properties"]
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == f"AWS::{kind}"
+    }
+
+
+FUNCTIONS = {
+    properties["Handler"].removesuffix(".handler"): properties
+    for properties in of_type("Serverless::Function").values()
+}
+MACHINE = RESOURCES["RetrainingStateMachine"]["Properties"]
+
+
+def states(machine=ASL):
+    """Name -> state, those inside of Map states as well."""
+    for name, state in machine["States"].items():
+        yield name, state
+        if "ItemProcessor" in state:
+            yield from states(state["ItemProcessor"])
+
+
+STATES = dict(states())
+TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+
+
+def file_of(name):
+    """TrainFunction or Train -> train."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
+
+
+@cache
+def reach(file):
+    return Reach(file)
+
+
+every_function = pytest.mark.parametrize("file", FILES)
+every_task = pytest.mark.parametrize("name", TASKS)
+
+
+# ---------------------------------------------------------------- one verb, one file, one function, one state
+def test_every_file_is_a_function_and_every_function_a_file():
+    declared = {name: properties["Handler"] for name, properties in of_type("Serverless::Function").items()}
+    assert declared == {name: f"{file_of(name)}.handler" for name in declared}
+    assert sorted(file_of(name) for name in declared) == FILES
+
+
+def test_every_file_defines_one_handler_and_says_what_it_does():
+    for file in FILES:
+        tree = ast.parse((ROOT / f"functions/{file}.py").read_text())
+        assert ast.get_docstring(tree), file
+        assert [node.name for node in tree.body if getattr(node, "name", "") == "handler"] == ["handler"]
+
+
+def test_every_substitution_is_used_and_every_placeholder_substituted():
+    placeholders = set(re.findall(r"\$\{(\w+)}", json.dumps(ASL)))
+    assert placeholders == set(MACHINE["DefinitionSubstitutions"])
+
+
+@every_task
+def test_a_state_calls_the_function_of_its_name(name):
+    assert TASKS[name]["Resource"] == f"${{{name}FunctionArn}}"
+    assert MACHINE["DefinitionSubstitutions"][f"{name}FunctionArn"] == {
+        "Fn::GetAtt": [f"{name}Function", "Arn"]
+    }
+
+
+def test_the_state_machine_may_call_exactly_its_own_functions():
+    (statement,) = statements(MACHINE)
+    assert statement["Action"] == "lambda:InvokeFunction"
+    assert sorted(statement["Resource"]) == sorted(resolve(MACHINE["DefinitionSubstitutions"]).values())
+
+
+# ---------------------------------------------------------------- the state machine
+def test_next_and_default_name_states_of_the_same_machine():
+    def machines(machine):
+        yield machine
+        for state in machine["States"].values():
+            if "ItemProcessor" in state:
+                yield from machines(state["ItemProcessor"])
+
+    for machine in machines(ASL):
+        names = set(machine["States"])
+        reached = {machine["StartAt"]}
+        for state in machine["States"].values():
+            reached |= set(ways_on(state))
+        assert reached == names
+
+
+def ways_on(state):
+    found = [state.get("Next"), state.get("Default")]
+    found += [each["Next"] for each in state.get("Choices", [])]
+    found += [each["Next"] for each in state.get("Catch", [])]
+    return [each for each in found if each]
+
+
+@every_task
+def test_a_task_waits_longer_than_its_function_may_run(name):
+    limit = FUNCTIONS[file_of(name)].get("Timeout", GLOBALS["Timeout"])
+    assert TASKS[name]["TimeoutSeconds"] > limit
+
+
+def test_the_machine_has_time_for_all_its_tasks():
+    slowest = sum(state["TimeoutSeconds"] for state in TASKS.values())
+    assert ASL["TimeoutSeconds"] > slowest
+
+
+@every_task
+def test_a_task_retries_what_passes_by_itself_and_nothing_else(name):
+    retried = [error for each in TASKS[name]["Retry"] for error in each["ErrorEquals"]]
+    assert {"AwsUnavailable", "Conflict", "Lambda.TooManyRequestsException"} <= set(retried)
+    assert not any(error.startswith("States.") for error in retried)
+    assert not set(retried) & (ERRORS - {"AwsUnavailable", "Conflict"})
+    for each in TASKS[name]["Retry"]:
+        assert each["BackoffRate"] > 1
+        assert 1 <= each["MaxAttempts"] <= 10
+        assert each["JitterStrategy"] == "FULL"
+
+
+@every_task
+def test_a_task_catches(name):
+    """Those in the Map by the Map as well, whatever it is."""
+    assert TASKS[name]["Catch"]
+    if name in ASL["States"]:
+        assert TASKS[name]["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+    assert ASL["States"]["TrainCandidates"]["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+
+
+def test_every_error_name_is_a_class_of_ours_or_reserved():
+    named = {
+        error
+        for state in STATES.values()
+        for each in [*state.get("Retry", []), *state.get("Catch", [])]
+        for error in each["ErrorEquals"]
+    }
+    ours = {error for error in named if not error.startswith(("States.", "Lambda."))}
+    assert ours
+    assert ours <= ERRORS
+
+
+def test_all_errors_are_one_tree_and_say_what_they_mean():
+    for name in ERRORS:
+        assert issubclass(getattr(errors, name), errors.RefitError)
+        assert getattr(errors, name).__doc__
+
+
+def test_a_challenger_that_lost_succeeds_and_what_failed_fails():
+    def end_of(name):
+        while "Next" in STATES[name]:
+            name = STATES[name]["Next"]
+        return STATES[name]["Type"]
+
+    assert ASL["States"]["IsChallengerBetter"]["Default"] == "KeepChampion"
+    assert end_of("KeepChampion") == "Succeed"
+    assert end_of("Promote") == "Succeed"
+    assert end_of("RecordFailure") == "Fail"
+    for name, state in ASL["States"].items():
+        for each in state.get("Catch", []):
+            kept = each["ErrorEquals"] == ["ChampionMoved"]
+            expected = "Succeed" if kept else "Fail"
+            assert end_of(each["Next"]) == expected, name
+    for state in STATES.values():
+        if state["Type"] == "Fail":
+            assert state["ErrorPath"] and state["CausePath"]
+
+
+def test_results_are_kept_beside_the_references():
+    """A task whose result replaced its input would take the references from the next one."""
+    for name in TASKS.keys() - {"Train"}:
+        assert TASKS[name]["ResultPath"].startswith("$."), name
+
+
+# ---------------------------------------------------------------- settings
+def test_every_setting_is_set_and_every_variable_read():
+    read = set(re.findall(r"REFIT_[A-Z_]+", (LAYER / "refit/aws/settings.py").read_text()))
+    given = set(GLOBALS["Environment"]["Variables"])
+    for properties in FUNCTIONS.values():
+        given |= set(properties.get("Environment", {}).get("Variables", {}))
+    # On AWS the models are found in their layer; the variable is for stacks without one.
+    assert read - {"REFIT_MODELS_DIR"} == {name for name in given if name.startswith("REFIT_")}
+
+
+@every_function
+def test_who_starts_executions_is_told_of_which_machine(file):
+    given = FUNCTIONS[file].get("Environment", {}).get("Variables", {})
+    assert ("REFIT_STATE_MACHINE" in given) == any(reach(file).calls("sfn"))
+
+
+def test_environment_is_read_in_one_place():
+    for path in [*LAYER.rglob("*.py"), *(ROOT / "functions").glob("*.py")]:
+        if path.name != "settings.py":
+            assert not re.search(r"os\.environ|getenv", path.read_text()), path
+
+
+# ---------------------------------------------------------------- layers and runtime
+@every_function
+def test_a_function_has_the_layers_that_its_code_imports_and_no_others(file):
+    packages = reach(file).packages
+    expected = {"CoreLayer", "RefitLayer", "ModelsLayer"}
+    if "pyarrow" in packages:
+        expected.add("ArrowLayer")
+    if packages & {"pandas", "sklearn", "skops", "scipy", "joblib"}:
+        expected.add("MlLayer")
+    assert {layer["Ref"] for layer in FUNCTIONS[file]["Layers"]} == expected
+
+
+def test_a_models_own_code_finds_what_it_may_import():
+    """model.py is loaded by the functions that fit: they have scikit-learn."""
+    fitting = {file for file in FILES if ("refit.training", "fit") in reach(file).nodes}
+    assert fitting == {"train", "finalize"}
+    for file in fitting:
+        assert {"Ref": "MlLayer"} in FUNCTIONS[file]["Layers"]
+
+
+def test_everything_is_made_for_one_runtime():
+    assert GLOBALS["Runtime"] == "python3.13"
+    for properties in FUNCTIONS.values():
+        assert "Runtime" not in properties
+    for name, properties in of_type("Serverless::LayerVersion").items():
+        assert properties["CompatibleRuntimes"] == ["python3.13"], name
+        assert properties["CompatibleArchitectures"] == GLOBALS["Architectures"], name
+
+
+DOMAIN = sorted(path for path in (LAYER / "refit").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", DOMAIN, ids=lambda path: path.stem)
+def test_the_domain_is_pure(path):
+    """No AWS, no environment, no logger, no clock."""
+    tree = ast.parse(path.read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    forbidden = ("boto3", "botocore", "os", "logging", "aws_lambda_powertools", "refit.aws", "time")
+    assert not [
+        name for name in imported if name in forbidden or name.startswith(tuple(f"{f}." for f in forbidden))
+    ]
+    assert not re.search(r"\b(now|utcnow|today)\(\)|\btime\.(time|monotonic)\b|\.now\(", path.read_text())
+
+
+# ---------------------------------------------------------------- messages
+def test_the_last_try_is_the_one_that_the_queue_allows():
+    (assigned,) = (
+        node.value.value
+        for node in ast.parse((ROOT / "functions/validate.py").read_text()).body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "LAST_TRY"
+    )
+    assert assigned == RESOURCES["IntakeQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+
+
+def test_a_message_stays_hidden_until_its_function_has_surely_ended():
+    """Six times the function's timeout, as the Lambda developer guide asks for."""
+    queue = RESOURCES["IntakeQueue"]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS["validate"]["Timeout"]
+    source = FUNCTIONS["validate"]["Events"]["Upload"]["Properties"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_a_parked_message_outlives_the_queue_it_came_from():
+    """A message in a dead-letter queue keeps its age."""
+    kept = {name: queue["MessageRetentionPeriod"] for name, queue in of_type("SQS::Queue").items()}
+    assert kept["DeadLetterQueue"] == 14 * 24 * 3600
+    assert all(seconds <= kept["DeadLetterQueue"] for seconds in kept.values())
+
+
+@every_function
+def test_whoever_is_called_by_events_has_a_place_for_those_that_failed(file):
+    events = [e for e in FUNCTIONS[file].get("Events", {}).values() if e["Type"] == "EventBridgeRule"]
+    queue = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    if events:
+        assert FUNCTIONS[file]["DeadLetterQueue"] == {"Type": "SQS", "TargetArn": queue}
+    for event in events:
+        assert event["Properties"]["DeadLetterConfig"] == {"Arn": queue}
+
+
+def parse_validate(event):
+    (record,) = event["Records"]
+    return messages.arrival(json.loads(record["body"]))
+
+
+PARSERS = {
+    "validate": parse_validate,
+    "check_drift": messages.accepted_batch,
+    "check_quality": messages.accepted_batch,
+    "request_retraining": messages.knock,
+    "predict": messages.predict_request,
+}
+SAMPLES = sorted((ROOT / "events").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_every_sample_is_read_by_the_parser_of_its_function(path):
+    file = path.stem.partition(".")[0]
+    assert PARSERS.get(file, messages.run_message)(json.loads(path.read_text()))
+
+
+def test_every_function_has_a_sample():
+    assert {path.stem for path in SAMPLES if "." not in path.stem} == set(FILES)
+
+
+def test_every_way_into_request_retraining_has_a_sample():
+    kinds = set()
+    for path in (ROOT / "events").glob("request_retraining*.json"):
+        kinds.add(json.loads(path.read_text())["detail-type"])
+    patterns = [each["Properties"]["Pattern"] for each in FUNCTIONS["request_retraining"]["Events"].values()]
+    listened = {kind for pattern in patterns for kind in pattern.get("detail-type", [])}
+    assert kinds == listened
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_samples_match_the_rules_that_deliver_them(path):
+    event = json.loads(path.read_text())
+    file = path.stem.partition(".")[0]
+    if file == "validate":
+        event, patterns = json.loads(event["Records"][0]["body"]), [RESOURCES["UploadArrived"]["Properties"]]
+    else:
+        rules = FUNCTIONS[file].get("Events", {}).values()
+        patterns = [rule["Properties"] for rule in rules if rule["Type"] == "EventBridgeRule"]
+    for machine in ("RetrainingStateMachine",):  # its name gets a suffix when it is deployed
+        if "stateMachineArn" in event.get("detail", {}):
+            event["detail"]["stateMachineArn"] = resolve({"Ref": machine})
+    if patterns:
+        found = [resolve(each.get("Pattern") or each.get("EventPattern")) for each in patterns]
+        assert sum(matches(pattern, event) for pattern in found) == 1
+
+
+def matches(pattern, event):
+    """EventBridge's own rules, as far as the template uses them."""
+    if isinstance(pattern, list):
+        return any(_matches_one(each, event) for each in pattern)
+    return all(name in event and matches(value, event[name]) for name, value in pattern.items())
+
+
+def _matches_one(wanted, value):
+    if isinstance(wanted, dict):
+        ((kind, text),) = wanted.items()
+        return value.startswith(text) if kind == "prefix" else fnmatchcase(value, text)
+    return wanted == value
+
+
+OUTGOING = {path.stem: json.loads(path.read_text()) for path in (ROOT / "events/outgoing").glob("*.json")}
+
+
+def test_every_event_that_goes_out_has_a_sample_and_the_reverse():
+    assert {name: event["detail-type"] for name, event in OUTGOING.items()} == {
+        kind.value.lower().replace(" ", "-"): kind.value for kind in Event
+    }
+    assert {event["source"] for event in OUTGOING.values()} == {SOURCE}
+
+
+def test_what_refit_announces_and_hears_itself_is_one_sample():
+    heard = json.loads((ROOT / "events/request_retraining.drift_checked.json").read_text())
+    assert heard == OUTGOING["drift-checked"]
+    asked = json.loads((ROOT / "events/request_retraining.json").read_text())
+    assert asked == OUTGOING["retraining-requested"]
+    assert isinstance(messages.knock(asked), Knock)
+
+
+def test_samples_name_nobodys_account():
+    for path in (ROOT / "events").rglob("*.json"):
+        assert set(re.findall(r"(?<![\d.a-f-])\d{12}(?![\d.a-f])", path.read_text())) <= {"123456789012"}, (
+            path
+        )
+
+
+# ---------------------------------------------------------------- permissions
+def statements(properties):
+    return [resolve(each) for policy in properties.get("Policies", []) for each in policy["Statement"]]
+
+
+def listed(value):
+    return value if isinstance(value, list) else [value]
+
+
+def allowed(file):
+    """(action, resource) pairs that a function's role allows."""
+    return {
+        (action, resource)
+        for each in statements(FUNCTIONS[file])
+        for action in listed(each["Action"])
+        for resource in listed(each["Resource"])
+    }
+
+
+def prefixes(file, action):
+    """Where in the store bucket a function may do that: first folders of the keys."""
+    store = resolve({"Fn::GetAtt": ["StoreBucket", "Arn"]})
+    found = {
+        resource for each, resource in allowed(file) if each == action and resource.startswith(f"{store}/")
+    }
+    assert all(re.fullmatch(rf"{store}/\w+/\*", resource) for resource in found), found
+    return {resource.split("/")[1] for resource in found}
+
+
+@every_function
+def test_policies_allow_by_name(file):
+    for each in statements(FUNCTIONS[file]):
+        assert each["Effect"] == "Allow"
+        for action in listed(each["Action"]):
+            assert "*" not in action
+        if "*" in listed(each["Resource"]):
+            assert each["Action"] == "cloudwatch:PutMetricData"
+            assert each["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Refit"}}
+    assert "Role" not in FUNCTIONS[file]
+
+
+def test_only_buckets_deny_by_wildcard():
+    text = json.dumps(
+        {name: each for name, each in RESOURCES.items() if each["Type"] != "AWS::S3::BucketPolicy"}
+    )
+    assert "s3:*" not in text
+
+
+REGISTRY = ast.parse((LAYER / "refit/aws/registry.py").read_text())
+
+
+@cache
+def registry_actions(method):
+    """DynamoDB actions that a method of Registry comes down to; a transaction of puts is PutItem."""
+    (registry,) = (node for node in REGISTRY.body if getattr(node, "name", "") == "Registry")
+    bodies = {node.name: node for node in registry.body if isinstance(node, ast.FunctionDef)}
+    names = {
+        "get_item": "GetItem",
+        "query": "Query",
+        "put_item": "PutItem",
+        "transact_write_items": "PutItem",
+    }
+    found, seen, todo = set(), set(), [method]
+    while todo:
+        body = bodies[todo.pop()]
+        seen.add(body.name)
+        for node in ast.walk(body):
+            if isinstance(node, ast.Attribute):
+                if node.attr in names:
+                    found.add(f"dynamodb:{names[node.attr]}")
+                elif node.attr in bodies and node.attr not in seen:
+                    todo.append(node.attr)
+    return found
+
+
+def folder_of(place, call, top):
+    """First folder of the key that a call of the store is given."""
+    key = call.args[0]
+    if isinstance(key, ast.Name):
+        made = [
+            n.value
+            for n in ast.walk(top)
+            if isinstance(n, ast.Assign) and getattr(n.targets[0], "id", "") == key.id
+        ]
+        if not made and place == ("refit.aws.inputs", "read"):
+            return "runs"  # the key was made by inputs.freeze
+        (key,) = made
+    assert isinstance(key, ast.Call) and key.func.value.id == "keys", ast.dump(key)
+    return getattr(keys, key.func.attr)(*["x"] * len(key.args)).split("/")[0]
+
+
+def needed(file):
+    """(action, folder of the store or nothing) pairs that a function's code comes down to."""
+    found = set()
+    code = reach(file)
+    for _, method, _ in code.calls("registry"):
+        found |= {(action, "") for action in registry_actions(method)}
+    for place, method, call in code.calls("store"):
+        action = "s3:GetObject" if method.startswith("get") else "s3:PutObject"
+        found.add((action, folder_of(place, call, code.nodes[place])))
+    for owner, action in (
+        ("bus", "events:PutEvents"),
+        ("sfn", "states:StartExecution"),
+        ("cloudwatch", "cloudwatch:PutMetricData"),
+    ):
+        if any(code.calls(owner)):
+            found.add((action, ""))
+    return found
+
+
+@every_function
+def test_a_function_may_do_what_its_code_does_and_no_more(file):
+    data = resolve({"Fn::GetAtt": ["DataBucket", "Arn"]})
+    given = {(action, "") for action, resource in allowed(file) if not action.startswith("s3:")}
+    for action in ("s3:GetObject", "s3:PutObject"):
+        given |= {(action, folder) for folder in prefixes(file, action)}
+    assert given == needed(file)
+    of_people = {action for action, resource in allowed(file) if resource.startswith(data)}
+    reads = ("refit.aws.store", "open_version") in reach(file).nodes
+    assert of_people == ({"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"} if reads else set())
+
+
+def test_every_folder_of_the_store_is_somebodys():
+    made = set(re.findall(r'return f"(\w+)/', inspect.getsource(keys)))
+    written = {folder for file in FILES for folder in prefixes(file, "s3:PutObject")}
+    read = {folder for file in FILES for folder in prefixes(file, "s3:GetObject")}
+    assert made == written
+    assert made - read == {"quarantine", "drift"}  # for people
+    assert (
+        RESOURCES["UploadArrived"]["Properties"]["EventPattern"]["detail"]["object"]["key"][0]["prefix"]
+        == keys.INCOMING
+    )
+
+
+@every_function
+def test_registry_records_are_only_those_of_models_and_uploads(file):
+    for each in statements(FUNCTIONS[file]):
+        if any(action.startswith("dynamodb:") for action in listed(each["Action"])):
+            keys_allowed = each["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            assert set(keys_allowed) <= {"UPLOADS#*", "CONTENT#*", "MODEL#*"}
+            assert "CONTENT#*" not in keys_allowed or file == "validate"
+
+
+# ---------------------------------------------------------------- promise 12: nobody writes where his own trigger listens
+def listening(file):
+    """(bucket, pattern of keys) whose objects wake a function."""
+    patterns = []
+    for event in FUNCTIONS[file].get("Events", {}).values():
+        if event["Type"] == "EventBridgeRule":
+            patterns.append(event["Properties"]["Pattern"])
+        elif event["Type"] == "SQS":
+            queue = event["Properties"]["Queue"]
+            for rule in of_type("Events::Rule").values():
+                if queue in [target["Arn"] for target in rule["Targets"]]:
+                    patterns.append(rule["EventPattern"])
+    for pattern in resolve(patterns):
+        if pattern.get("source") == ["aws.s3"]:
+            for key in pattern["detail"]["object"]["key"]:
+                (bucket,) = pattern["detail"]["bucket"]["name"]
+                yield bucket, key.get("wildcard") or f"{key['prefix']}*"
+
+
+def overlap(a, b):
+    """Whether some key can match both patterns, of which * matches anything."""
+    if not a or not b:
+        return set(a + b) <= {"*"}
+    if a[0] == "*":
+        return overlap(a[1:], b) or overlap(a, b[1:])
+    if b[0] == "*":
+        return overlap(b, a)
+    return a[0] == b[0] and overlap(a[1:], b[1:])
+
+
+def test_overlap_finds_the_keys_that_two_patterns_share():
+    assert overlap("accepted/*", "accepted/*/profile.json")
+    assert overlap("*", "accepted/*/profile.json")
+    assert not overlap("drift/*", "accepted/*/profile.json")
+    assert not overlap("accepted/*/shard.npz", "accepted/*/profile.json")
+
+
+@every_function
+def test_no_function_can_write_where_its_own_trigger_listens(file):
+    for bucket, pattern in listening(file):
+        for action, resource in allowed(file):
+            if action == "s3:PutObject":
+                assert not overlap(resource, f"arn:aws:s3:::{bucket}/{pattern}"), (resource, pattern)
+
+
+def test_the_functions_that_listen_to_objects_are_known():
+    """Lest the test above passes because it looks at nothing."""
+    assert {file for file in FILES if any(listening(file))} == {"validate", "check_drift", "check_quality"}
+
+
+def test_nobody_announces_what_wakes_himself():
+    for file in FILES:
+        rules = [e for e in FUNCTIONS[file].get("Events", {}).values() if e["Type"] == "EventBridgeRule"]
+        heard = {kind for rule in rules for kind in rule["Properties"]["Pattern"]["detail-type"]}
+        told = {
+            Event[node.attr].value
+            for top in reach(file).nodes.values()
+            for node in ast.walk(top)
+            if isinstance(node, ast.Attribute)
+            and getattr(node.value, "id", "") == "Event"
+            and node.attr in Event.__members__
+        }
+        if file == "request_retraining":
+            told -= {Event.DRIFT_CHECKED, Event.RETRAINING_REQUESTED}  # messages.knock compares with them
+            assert told == {Event.RETRAINING_DECIDED, Event.RETRAINING_FAILED}
+        assert not told & heard, file
+
+
+# ---------------------------------------------------------------- storage
+@pytest.mark.parametrize("name", of_type("S3::Bucket"))
+def test_buckets_are_encrypted_versioned_private_and_kept(name):
+    bucket, properties = RESOURCES[name], RESOURCES[name]["Properties"]
+    rules = properties["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rules[0]["ServerSideEncryptionByDefault"]["SSEAlgorithm"] in ("AES256", "aws:kms")
+    assert properties["VersioningConfiguration"] == {"Status": "Enabled"}
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert len(properties["PublicAccessBlockConfiguration"]) == 4
+    assert properties["OwnershipControls"] == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
+    assert bucket["DeletionPolicy"] == bucket["UpdateReplacePolicy"] == "Retain"
+    assert properties["NotificationConfiguration"]["EventBridgeConfiguration"]["EventBridgeEnabled"]
+
+
+@pytest.mark.parametrize("name", of_type("S3::Bucket"))
+def test_buckets_are_spoken_to_over_tls_only(name):
+    (policy,) = (p for p in of_type("S3::BucketPolicy").values() if p["Bucket"] == {"Ref": name})
+    (statement,) = resolve(policy["PolicyDocument"]["Statement"])
+    arn = resolve({"Fn::GetAtt": [name, "Arn"]})
+    assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
+    assert statement["Resource"] == [arn, f"{arn}/*"]
+    assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+def test_the_registry_is_encrypted_recoverable_and_kept():
+    table = RESOURCES["RegistryTable"]
+    assert table["DeletionPolicy"] == table["UpdateReplacePolicy"] == "Retain"
+    assert table["Properties"]["SSESpecification"] == {"SSEEnabled": True}
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+
+
+def test_queues_are_encrypted():
+    for name, queue in of_type("SQS::Queue").items():
+        assert queue["SqsManagedSseEnabled"] is True, name
+
+
+def test_logs_are_kept_for_a_stated_time_and_every_function_writes_there():
+    (group,) = of_type("Logs::LogGroup").values()
+    assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+    assert TEMPLATE["Parameters"]["LogRetentionDays"]["Default"]
+    assert GLOBALS["LoggingConfig"] == {"LogGroup": {"Ref": "Logs"}}
+    assert not [file for file in FILES if "LoggingConfig" in FUNCTIONS[file]]
+
+
+def test_parameters_and_outputs_say_what_they_are():
+    for section in ("Parameters", "Outputs"):
+        for name, each in TEMPLATE[section].items():
+            assert each["Description"].endswith("."), name
+
+
+def test_paths_in_the_template_exist():
+    assert (ROOT / MACHINE["DefinitionUri"]).is_file()
+    assert (ROOT / GLOBALS["CodeUri"]).is_dir()
+    for name, layer in of_type("Serverless::LayerVersion").items():
+        assert (ROOT / layer["ContentUri"] / "Makefile").is_file(), name

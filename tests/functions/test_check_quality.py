@@ -1,0 +1,79 @@
+import boto3
+import numpy as np
+import pytest
+from rows import flights, species
+
+
+def check(stack, upload, model="flights"):
+    return stack.call("check_quality", stack.profile_event("check_quality", upload.batch_id, model))
+
+
+def published():
+    """Names of the metrics that an alarm could watch."""
+    metrics = boto3.client("cloudwatch").list_metrics(Namespace="Refit")["Metrics"]
+    return {metric["MetricName"] for metric in metrics}
+
+
+def test_without_a_champion_there_is_nobody_to_score(stack):
+    answer = check(stack, stack.upload("2013-01.parquet", flights(400)))
+    assert answer["skipped"].startswith("no champion")
+    assert stack.app.registry.qualities("flights") == []
+    assert published() == set()
+
+
+def test_the_champion_is_scored_on_a_batch_before_anyone_learns_from_it(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2))
+    answer = check(stack, upload)
+    assert (answer["version"], answer["rows"]) == ("v1", 400)
+    assert 0.85 < answer["score"] <= 1  # 5 % of the labels are turned around
+    (quality,) = stack.app.registry.qualities("flights")
+    assert (quality.metric, quality.score, quality.batch_id) == ("roc_auc", answer["score"], upload.batch_id)
+    assert published() == {"Quality-flights", "QualityRows-flights"}
+
+
+def test_a_concept_that_turned_around_shows_in_the_score(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2, flipped=True))
+    assert check(stack, upload)["score"] < 0.15
+
+
+def test_a_batch_that_the_champion_learned_from_would_flatter_it(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    (upload,) = stack.app.registry.uploads("flights")
+    assert "skipped" in check(stack, upload)
+    assert stack.app.registry.qualities("flights") == []
+
+
+def test_a_batch_learned_from_meanwhile_is_scored_by_the_champion_before(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    second = stack.promoted("flights", "2013-02.parquet", flights(800, month=2, flipped=True))
+    assert second["version"] == "v2"
+    late = next(u for u in stack.app.registry.uploads("flights") if u.key.endswith("02.parquet"))
+    assert check(stack, late)["version"] == "v1"
+
+
+@pytest.mark.parametrize("labels", [None, True], ids=["unlabelled", "one class"])
+def test_a_score_that_is_not_defined_is_recorded_as_none_and_not_published(stack, labels):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    batch = flights(60, month=2)
+    batch["late"] = np.array([labels] * 60, dtype=object)
+    answer = check(stack, stack.upload("2013-02.parquet", batch))
+    assert answer["score"] is None
+    (quality,) = stack.app.registry.qualities("flights")
+    assert quality.score is None
+    assert quality.note.startswith("not defined")
+    assert published() == set()
+
+
+def test_classes_that_the_champion_has_never_seen_give_no_score(stack):
+    stack.promoted("species", "first.parquet", species(300))
+    upload = stack.upload("new.parquet", species(50, seed=1).assign(species="tulip"), model="species")
+    assert check(stack, upload, "species")["score"] is None
+
+
+def test_a_repeated_event_gives_the_same_answer_and_record(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2))
+    assert check(stack, upload) == check(stack, upload)
+    assert len(stack.app.registry.qualities("flights")) == 1

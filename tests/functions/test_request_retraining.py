@@ -1,0 +1,232 @@
+import json
+from dataclasses import replace
+
+import pytest
+from moto_stack import sample
+from rows import flights
+
+from refit.errors import AwsUnavailable, BadMessage, UnknownModel
+from refit.records import RunStatus
+
+RUN_1, RUN_2 = "run-00000001", "run-00000002"
+
+
+def drift_checked(stack, upload, **detail):
+    """events/request_retraining.drift_checked.json, of that batch."""
+    event = sample("request_retraining.drift_checked")
+    champion = stack.app.registry.champion("flights")
+    version = champion.version if champion else ""
+    event["detail"] |= {"batch_id": upload.batch_id, "version": version, **detail}
+    return event
+
+
+def end(stack, run_id, status="ABORTED"):
+    return stack.call("request_retraining", stack.ended(run_id, status))
+
+
+@pytest.fixture
+def data(stack):
+    """Enough rows for a first model."""
+    return stack.upload("2013-01.parquet", flights(400))
+
+
+# ---------------------------------------------------------------- answers
+def test_the_first_batch_starts_the_first_run(stack, data):
+    answer = stack.call("request_retraining", drift_checked(stack, data, drifted=[]))
+    assert (answer["answer"], answer["run_id"]) == ("retrain", RUN_1)
+    assert stack.executions() == [f"flights-{RUN_1}"]
+    run = stack.app.registry.run("flights", RUN_1)
+    assert (run.status, run.rows, run.new_rows, run.trigger) == (RunStatus.RUNNING, 400, 400, "data")
+    assert stack.app.store.get_json(run.inputs_key)["batches"][0]["batch_id"] == data.batch_id
+    (event,) = stack.heard("Retraining Decided")
+    assert event["detail"]["answer"] == "retrain"
+    assert event["detail"]["run_id"] == RUN_1
+
+
+def test_the_execution_is_given_references_only(stack, data):
+    stack.ask()
+    given = json.loads(stack.execution(f"flights-{RUN_1}")["input"])
+    inputs_key = stack.app.registry.run("flights", RUN_1).inputs_key
+    assert sample("evaluate", run_id=RUN_1, inputs_key=inputs_key) == given | {
+        "trained": sample("evaluate")["trained"]
+    }
+
+
+def test_a_repeated_event_gives_the_same_answer_and_no_second_execution(stack, data):
+    first = stack.ask()
+    stack.heard()
+    assert stack.ask() == first
+    assert stack.executions() == [f"flights-{RUN_1}"]
+    assert len(stack.app.registry.knocks("flights")) == 1
+    assert stack.heard() == []
+
+
+def test_too_few_new_rows_are_not_worth_a_run_unless_forced(stack):
+    stack.upload("2013-01.parquet", flights(150))
+    answer = stack.ask()
+    assert answer["answer"] == "skip"
+    assert answer["reasons"] == ["150 new rows, 200 are needed to prove a gain: 50 are missing"]
+    assert stack.executions() == []
+    assert stack.ask("r2", force=True)["answer"] == "retrain"
+
+
+def test_nothing_accepted_is_nothing_to_learn_from(stack):
+    assert stack.ask()["reasons"] == ["nothing accepted yet; drop files under incoming/flights/"]
+
+
+def test_retraining_again_with_nothing_new_is_skipped(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    assert stack.ask("again")["answer"] == "skip"
+    assert stack.ask("really", force=True)["answer"] == "skip"  # no unseen rows are left to test on
+
+
+def test_force_runs_again_on_the_same_inputs_after_a_failure_as_its_record_says(stack, data):
+    stack.ask()
+    end(stack, RUN_1)
+    assert stack.app.registry.run("flights", RUN_1).result.endswith("refit retrain flights --force")
+    assert stack.ask("again")["answer"] == "skip"
+    assert stack.ask("forced", force=True)["run_id"] == RUN_2
+
+
+def test_drift_starts_a_run_and_its_absence_does_not(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2))
+    calm = stack.call("request_retraining", drift_checked(stack, upload, drifted=[]))
+    assert calm["answer"] == "skip"
+    other = stack.upload("2013-03.parquet", flights(400, month=3))
+    moved = stack.call("request_retraining", drift_checked(stack, other, drifted=["distance: moved"]))
+    assert (moved["answer"], moved["run_id"]) == ("retrain", RUN_2)
+    assert "drift in 1 columns: distance: moved" in moved["reasons"]
+
+
+def test_a_hold_makes_every_knock_wait_until_it_ends(stack, data):
+    registry = stack.app.registry
+    hold = {"until": "2999-01-01T00:00:00Z", "reason": "backfill", "by": "ada"}
+    registry.save_slot("flights", replace(registry.slot("flights"), hold=hold))
+    answer = stack.ask()
+    assert answer["answer"] == "wait"
+    assert "on hold until 2999" in answer["reasons"][0]
+    (knock,) = registry.knocks("flights")
+    assert knock.look_again_at == "2999-01-01T00:00:00Z"
+    registry.save_slot("flights", replace(registry.slot("flights"), hold=None))
+    assert stack.ask("r2")["answer"] == "retrain"
+
+
+# ---------------------------------------------------------------- one running, one pending
+def test_a_knock_during_a_run_is_pending_and_further_ones_add_nothing(stack, data):
+    stack.ask("r1")
+    second = stack.ask("r2")
+    assert second["answer"] == "wait"
+    pending = stack.app.registry.slot("flights").pending
+    assert pending["knock_id"] == "asked-r2"
+    assert stack.ask("r3")["reasons"][0].startswith(f"{RUN_1} is running; already pending")
+    assert stack.app.registry.slot("flights").pending == pending
+    assert stack.executions() == [f"flights-{RUN_1}"]
+
+
+def test_a_forced_knock_takes_the_place_of_a_pending_one_that_is_not(stack, data):
+    stack.ask("r1")
+    stack.ask("r2")
+    stack.ask("r3", force=True)
+    stack.ask("r4", force=True)
+    assert stack.app.registry.slot("flights").pending["knock_id"] == "asked-r3"
+
+
+def test_when_a_run_ends_the_pending_knock_has_its_turn_exactly_once(stack, data):
+    stack.ask("r1")
+    stack.upload("2013-02.parquet", flights(400, month=2))
+    stack.ask("r2")
+    first = end(stack, RUN_1)
+    assert (first["answer"], first["run_id"]) == ("retrain", RUN_2)
+    assert end(stack, RUN_1) == first
+    assert stack.executions() == [f"flights-{RUN_1}", f"flights-{RUN_2}"]
+    assert stack.app.registry.slot("flights").pending is None
+    assert stack.app.registry.run("flights", RUN_2).rows == 800
+
+
+def test_a_pending_knock_outlives_a_hold_that_began_during_the_run(stack, data):
+    registry = stack.app.registry
+    stack.ask("r1")
+    stack.ask("r2")
+    hold = {"until": "2999-01-01T00:00:00Z", "reason": "backfill", "by": "ada"}
+    registry.save_slot("flights", replace(registry.slot("flights"), hold=hold))
+    assert end(stack, RUN_1)["answer"] == "wait"
+    assert registry.slot("flights").pending["knock_id"] == "asked-r2"
+
+
+@pytest.mark.parametrize("status", ["ABORTED", "TIMED_OUT", "FAILED"])
+def test_an_execution_that_could_not_close_its_run_frees_the_slot(stack, data, status):
+    stack.ask()
+    stack.heard()
+    assert end(stack, RUN_1, status) == {"answer": "nothing pending"}
+    run = stack.app.registry.run("flights", RUN_1)
+    assert run.status is RunStatus.FAILED
+    assert f"ended as {status} without a verdict" in run.result
+    assert stack.app.registry.slot("flights").running == ""
+    (event,) = stack.heard()
+    assert (event["detail-type"], event["detail"]["error"]) == ("Retraining Failed", status)
+
+
+def test_a_run_that_was_closed_by_its_own_last_step_stays_as_it_is(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    before = stack.app.registry.run("flights", RUN_1)
+    stack.heard()
+    assert end(stack, RUN_1, "SUCCEEDED") == {"answer": "nothing pending"}
+    assert stack.app.registry.run("flights", RUN_1) == before
+    assert stack.heard() == []
+
+
+# ---------------------------------------------------------------- what is lost half way
+def test_a_start_that_was_lost_after_the_record_is_made_up_for_by_redelivery(stack, data):
+    with stack.outage(stack.app.sfn, "StartExecution"), pytest.raises(AwsUnavailable):
+        stack.ask()
+    assert stack.app.registry.slot("flights").running == RUN_1
+    assert stack.executions() == []
+    assert stack.ask()["run_id"] == RUN_1
+    assert stack.executions() == [f"flights-{RUN_1}"]
+
+
+def test_a_start_that_was_lost_after_a_pending_knock_had_its_turn_is_made_up_for_too(stack, data):
+    stack.ask("r1")
+    stack.upload("2013-02.parquet", flights(400, month=2))
+    stack.ask("r2")
+    with stack.outage(stack.app.sfn, "StartExecution"), pytest.raises(AwsUnavailable):
+        end(stack, RUN_1)
+    assert stack.app.registry.slot("flights").running == RUN_2
+    assert end(stack, RUN_1)["run_id"] == RUN_2
+    assert stack.executions() == [f"flights-{RUN_1}", f"flights-{RUN_2}"]
+
+
+def test_without_a_record_nothing_is_started(stack, data):
+    with stack.outage(stack.app.registry.dynamodb, "TransactWriteItems"), pytest.raises(AwsUnavailable):
+        stack.ask()
+    assert stack.executions() == []
+    assert stack.app.registry.runs("flights") == []
+
+
+# ---------------------------------------------------------------- what arrives is not trusted
+def test_an_unknown_model_is_refused_with_the_known_ones(stack):
+    with pytest.raises(UnknownModel, match="known models: fares, flights, species"):
+        stack.ask(model="flihgts")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"detail-type": "Something Else"}, "does not ask for a retraining"),
+        ({"detail": None}, "has no 'detail'"),
+        ({"detail": {"reason": "no model"}}, "'model' is missing"),
+        ({"detail": {"model": "flights", "reason": "x", "trigger": "whim"}}, "trigger 'whim' is unknown"),
+        ({"detail": {"model": "flights"}}, "'reason' is missing"),
+    ],
+)
+def test_an_event_of_another_shape_is_refused_by_name(stack, change, says):
+    with pytest.raises(BadMessage, match=says):
+        stack.call("request_retraining", sample("request_retraining", **change))
+
+
+def test_the_end_of_an_execution_that_somebody_else_named_is_refused(stack):
+    event = stack.ended(RUN_1)
+    event["detail"]["name"] = "my-own-try"
+    with pytest.raises(BadMessage, match="not the name of an execution that Refit started"):
+        stack.call("request_retraining", event)
