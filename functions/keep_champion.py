@@ -14,8 +14,8 @@ from refit.records import RunStatus
 def handler(event: Any, app: App) -> dict[str, Any]:
     message = messages.run_message(event)
     logger.append_keys(model=message.model, run_id=message.run_id)
-    judged = event.get("evaluation", {})
-    # Without an evaluation the champion moved meanwhile, and the comparison lost its meaning.
+    # With an error the champion moved meanwhile, and a comparison with it, if there was one, lost its meaning.
+    judged = {} if "error" in event else event["evaluation"]
     reason = messages.caught(event["error"])[1] if "error" in event else judged["reason"]
     run = runs.close(
         app.registry,

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from refit.aws import messages, serving
 from refit.aws.runtime import App, entrypoint, logger, metrics
 from refit.errors import ArtifactError, UnknownModel
 from refit.metrics import Task
 from refit.models import get_model
-from refit.records import Generation, Version
+from refit.records import Version
 from refit.training import frame_of_records
 
 MAX_RECORDS = 10_000
 
+
+class Served(NamedTuple):
+    """A generation in working order."""
+
+    generation: int
+    version: Version
+    estimator: Any
+
+
 # The last good model of each name, kept while this environment lives.
-_loaded: dict[tuple[str, str], tuple[Version, Any]] = {}
+_served: dict[str, Served] = {}
 
 
 @entrypoint
@@ -27,11 +38,9 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         raise messages.BadMessage(
             f"{len(request.records)} records, at most {MAX_RECORDS} a call; send several calls"
         )
-    champion = app.registry.champion(request.model)
-    if champion is None:
-        raise UnknownModel(f"{request.model} has no champion yet; drop data under incoming/{request.model}/")
-    version, estimator = in_service(champion, app)
-    answer = {"model": request.model, "version": version.version, "generation": champion.generation}
+    served = in_service(request.model, app)
+    version, estimator = served.version, served.estimator
+    answer = {"model": request.model, "version": version.version, "generation": served.generation}
     if not request.records:
         return {**answer, "predictions": []}
     frame = frame_of_records(request.records, version.features)
@@ -47,21 +56,37 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     }
 
 
-def in_service(champion: Generation, app: App) -> tuple[Version, Any]:
-    """The champion, or the version before it when the champion cannot be loaded."""
-    problem: ArtifactError | None = None
-    for name in filter(None, (champion.version, champion.previous)):
-        key = (champion.model, name)
-        try:
-            if key not in _loaded:
-                version = serving.recorded(app.registry, champion.model, name)
-                estimator = serving.load_version(app.store, version)
-                for old in [k for k in _loaded if k[0] == champion.model]:
-                    del _loaded[old]
-                _loaded[key] = (version, estimator)
-            return _loaded[key]
-        except ArtifactError as error:
-            logger.error("the champion cannot be loaded", extra={"version": name, "reason": str(error)})
-            metrics.add_metric("ChampionsUnloadable", "Count", 1)
-            problem = error
-    raise problem or ArtifactError(f"{champion.model} has no version that loads")
+def in_service(model: str, app: App) -> Served:
+    """What the champion pointer names; when it cannot be read or loaded, the last good model."""
+    try:
+        champion = app.registry.champion(model)
+    except (ClientError, BotoCoreError) as error:
+        if model not in _served:
+            raise
+        return _last_good(model, f"the registry does not answer: {type(error).__name__}")
+    if champion is None:
+        raise UnknownModel(f"{model} has no champion yet; drop data under incoming/{model}/")
+    known = _served.get(model)
+    if known and (known.generation, known.version.version) == (champion.generation, champion.version):
+        return known
+    try:
+        _served[model] = _load(model, champion.generation, champion.version, app)
+    except (ArtifactError, ClientError, BotoCoreError) as error:
+        if not known and not champion.previous:
+            raise
+        if not known:  # a new environment: the generation before this one served until now
+            _served[model] = _load(model, champion.generation - 1, champion.previous, app)
+        return _last_good(model, f"{champion.version} cannot be loaded: {error}")
+    return _served[model]
+
+
+def _load(model: str, generation: int, name: str, app: App) -> Served:
+    version = serving.recorded(app.registry, model, name)
+    return Served(generation, version, serving.load_version(app.store, version))
+
+
+def _last_good(model: str, reason: str) -> Served:
+    served = _served[model]
+    logger.error("the last good model serves", extra={"version": served.version.version, "reason": reason})
+    metrics.add_metric("LastGoodServed", "Count", 1)
+    return served

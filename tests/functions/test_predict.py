@@ -70,8 +70,16 @@ def test_a_new_champion_that_cannot_be_loaded_is_not_used(stack, logs, cold):
     if cold:
         stack.cold_start()
     answer = stack.call("predict", sample("predict"))
-    assert (answer["version"], answer["predictions"]) == ("v1", ["true", "false"])
-    assert "the champion cannot be loaded" in logs.getvalue()
+    assert (answer["version"], answer["generation"], answer["predictions"]) == ("v1", 1, ["true", "false"])
+    assert "v2 cannot be loaded" in logs.getvalue()
+
+
+def test_a_registry_that_does_not_answer_does_not_stop_a_model_that_is_loaded(stack, logs):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    first = stack.call("predict", sample("predict"))
+    with stack.outage(stack.app.registry.dynamodb, "GetItem"):
+        assert stack.call("predict", sample("predict")) == first
+    assert "the registry does not answer" in logs.getvalue()
 
 
 def test_when_neither_can_be_loaded_it_says_so(stack):

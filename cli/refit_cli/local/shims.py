@@ -239,11 +239,15 @@ def announce_alarm(alarm: dict[str, Any], old_state: str, new_state: str, reason
 def condition_keys(action: str, body: bytes) -> dict[str, Any]:
     """The condition keys of a request that the template's policies use and the engine does not fill in.
 
-    events:source, cloudwatch:namespace and dynamodb:LeadingKeys, as in AWS's service authorization reference.
+    events:source, events:detail-type, cloudwatch:namespace and dynamodb:LeadingKeys, as in AWS's service authorization reference.
     """
     if action == "events:PutEvents":
         # AWS checks entry by entry; here one call is one value, so a batch of several sources matches none.
-        return {"events:source": ",".join({e.get("Source", "") for e in json.loads(body).get("Entries", [])})}
+        entries = json.loads(body).get("Entries", [])
+        return {
+            "events:source": ",".join({entry.get("Source", "") for entry in entries}),
+            "events:detail-type": ",".join({entry.get("DetailType", "") for entry in entries}),
+        }
     if action == "cloudwatch:PutMetricData":
         return {"cloudwatch:namespace": json.loads(body).get("Namespace", "")}
     if action.startswith("dynamodb:"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -181,10 +182,16 @@ def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # convergence and such: the evaluation judges, not a warning
             return estimator.fit(frame, labels)
-    except Exception as error:
-        raise TrainingError(
-            f"{type(estimator).__name__}.fit failed: {type(error).__name__}: {error}"
-        ) from error
+    except Exception as error:  # noqa: BLE001 - an estimator may raise anything; it is named here
+        raise TrainingError(f"{type(estimator).__name__}.fit failed: {_told(error)}") from None
+
+
+def _told(error: Exception) -> str:
+    """An estimator's words for logs and events: without what a complaint about values quotes of them."""
+    text = str(error)
+    if isinstance(error, ValueError) and type(error).__name__ != "InvalidParameterError":
+        text = re.sub(r"""'[^']*'|"[^"]*"|\[[^\]]*\]""", "(value)", text)
+    return f"{type(error).__name__}: {text[:500]}"
 
 
 def build(spec: ModelSpec) -> Any:

@@ -51,7 +51,14 @@ def freed(slot: Slot, run: Run) -> Slot:
     """The slot once `run` has ended; a pending knock stays for its turn."""
     if slot.running != run.run_id:
         return slot
-    return replace(slot, running="", last_run=run.run_id, last_digest=run.inputs_digest)
+    # Inputs that were never judged, because the champion moved meanwhile, may be tried again.
+    judged = run.status is not RunStatus.KEPT or bool(run.challenger)
+    return replace(
+        slot,
+        running="",
+        last_run=run.run_id,
+        last_digest=run.inputs_digest if judged else slot.last_digest,
+    )
 
 
 def close(registry: Registry, model: str, run_id: str, status: RunStatus, at: str, **result: Any) -> Run:

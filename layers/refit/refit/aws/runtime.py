@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from refit.aws.store import Store
 from refit.errors import AwsUnavailable, RefitError
 from refit.models import ModelSpec, find_models
 
+warnings.filterwarnings("ignore", "No application metrics to publish")  # most functions have none
 logger = Logger()
 metrics = Metrics()
 
