@@ -39,6 +39,11 @@ def execution_name(model: str, run_id: str) -> str:
     return f"{model}-{run_id}"
 
 
+def execution_arn(state_machine: str, run: Run) -> str:
+    """The ARN an execution has, whether it exists or not."""
+    return f"{state_machine.replace(':stateMachine:', ':execution:')}:{execution_name(run.model, run.run_id)}"
+
+
 def run_of_execution(name: str) -> tuple[str, str]:
     """Model and run id of an execution's name."""
     model, dash, number = name.rpartition("-run-")
