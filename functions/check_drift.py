@@ -7,13 +7,14 @@ from typing import Any
 
 from refit.aws import keys, messages
 from refit.aws.bus import Event
-from refit.aws.runtime import App, entrypoint, logger, metrics
+from refit.aws.runtime import App, entrypoint, logger, metrics, refusing
 from refit.drift import DriftReport, compare, summary
 from refit.models import ModelSpec, get_model
 from refit.profile import Profile, from_json
 
 
 @entrypoint
+@refusing
 def handler(event: Any, app: App) -> dict[str, Any]:
     model, batch = messages.accepted_batch(event)
     logger.append_keys(model=model, batch_id=batch)
@@ -26,18 +27,18 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         app.store.put_json_once(keys.drift(model, batch, version), asdict(report))
         app.registry.add_drift(model, batch, version, summary(report))
     drifted = [column.message for column in report.drifted] if report else []
-    app.bus.publish(
-        Event.DRIFT_CHECKED,
-        {
-            "model": model,
-            "batch_id": batch,
-            "version": version,
-            "rows": profile.rows,
-            "period": profile.period,
-            "drifted": drifted[:20],
-            "n_drifted": len(drifted),
-        },
-    )
+    found = {
+        "model": model,
+        "batch_id": batch,
+        "version": version,
+        "rows": profile.rows,
+        "period": profile.period,
+        "drifted": drifted[:20],
+        "n_drifted": len(drifted),
+    }
+    if drifted:
+        app.bus.publish(Event.DRIFT_FOUND, found)
+    app.bus.publish(Event.DRIFT_CHECKED, found)
     metrics.add_metric("ColumnsDrifted", "Count", len(drifted))
     return {"model": model, "batch_id": batch, "version": version, "drifted": drifted}
 
@@ -51,4 +52,4 @@ def against(version: str, profile: Profile, spec: ModelSpec, app: App) -> DriftR
         return None
     reference = from_json(app.store.get_json(keys.reference(spec.name, version)))
     columns = [column.name for column in spec.contract.features]
-    return compare(reference, profile, [*columns, spec.contract.target])
+    return compare(reference, profile, [*columns, spec.contract.target], psi_limit=spec.triggers.drift_psi)

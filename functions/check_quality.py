@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from refit.aws import inputs, keys, messages, serving
-from refit.aws.runtime import App, entrypoint, logger, utc_now
+from refit.aws import alarms, inputs, keys, messages, serving
+from refit.aws.runtime import App, entrypoint, logger, refusing, utc_now
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
 from refit.records import Quality, Version
@@ -17,6 +17,7 @@ LOOK_BACK = 5  # generations
 
 
 @entrypoint
+@refusing
 def handler(event: Any, app: App) -> dict[str, Any]:
     model, batch = messages.accepted_batch(event)
     logger.append_keys(model=model, batch_id=batch)
@@ -31,7 +32,8 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), note)
     app.registry.add_quality(quality)
     if value is not None:
-        _publish(model, spec.gates.metric, value, rows, app)
+        alarms.publish(app.cloudwatch, app.settings.stack, model, value, rows)
+        logger.info("scored", extra={"metric": spec.gates.metric, "score": value, "rows": rows})
     return {"model": model, "batch_id": batch, "version": version.version, "score": value, "rows": rows}
 
 
@@ -63,15 +65,3 @@ def champion_score(
     predicted = predict(estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, own)
     value = score(spec.gates.metric, labels[known], predicted[known], len(own))
     return (value if math.isfinite(value) else None), labelled.rows
-
-
-def _publish(model: str, metric: str, value: float, rows: int, app: App) -> None:
-    """One metric name a model: an alarm watches a name, and local engines tell metrics apart by it."""
-    app.cloudwatch.put_metric_data(
-        Namespace="Refit",
-        MetricData=[
-            {"MetricName": f"Quality-{model}", "Value": value, "Unit": "None"},
-            {"MetricName": f"QualityRows-{model}", "Value": rows, "Unit": "Count"},
-        ],
-    )
-    logger.info("scored", extra={"metric": metric, "score": value, "rows": rows})

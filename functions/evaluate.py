@@ -76,6 +76,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "candidate": chosen,
         "challenger": trained[chosen],
         "challenger_score": verdict.challenger_score,
+        "challenger_low": verdict.challenger_low,
         "champion_score": verdict.champion_score,
         "generation": frozen.generation,
         "evaluation_key": key,

@@ -36,5 +36,6 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         inputs_key=message.inputs_key,
         trained_rows=len(rows),
         tested_score=proved["challenger_score"],
+        tested_low=proved["challenger_low"],
     )
     return {"version": version.version}

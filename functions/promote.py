@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from refit.aws import inputs, keys, messages, runs, serving
+from refit.aws import alarms, inputs, keys, messages, runs, serving
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
+from refit.models import get_model
 from refit.records import Change, Generation
 from refit.shard import load
 
@@ -44,6 +45,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         challenger_score=proved["challenger_score"],
         champion_score=proved["champion_score"],
     )
+    alarms.watch(app.cloudwatch, app.settings.stack, version, get_model(app.models, message.model))
     announced = {
         "model": message.model,
         "run_id": message.run_id,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from refit.aws import inputs, messages, runs
+from refit.aws import alarms, inputs, messages, runs
 from refit.aws.bus import Event
-from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
+from refit.aws.runtime import App, entrypoint, logger, metrics, refusing, utc_now
 from refit.batches import effective, inputs_digest
 from refit.errors import Conflict
 from refit.models import ModelSpec, get_model
@@ -16,11 +16,25 @@ from refit.records import Answered, Run, RunStatus, Slot
 
 
 @entrypoint
+@refusing
 def handler(event: Any, app: App) -> dict[str, Any]:
-    message = messages.knock(event)
+    message = messages.wakeup(event)
+    if isinstance(message, messages.Alarm):
+        return {"answers": [answer(knock, app) for knock in _of_alarm(message, app)]}
     logger.append_keys(model=message.model)
     get_model(app.models, message.model)
     return _after_run(message, app) if isinstance(message, messages.RunEnded) else answer(message, app)
+
+
+def _of_alarm(alarm: messages.Alarm, app: App) -> list[Knock]:
+    """A knock for each model that the alarm speaks of: Refit's own one, or those that name it in model.toml."""
+    if alarm.state != "ALARM":
+        return []
+    own = alarms.model_of_alarm(app.settings.stack, alarm.name)
+    models = (
+        [own] if own else [name for name, spec in app.models.items() if alarm.name in spec.triggers.alarms]
+    )
+    return [alarm.knock(get_model(app.models, model).name) for model in models]
 
 
 def answer(knock: Knock, app: App) -> dict[str, Any]:
@@ -78,6 +92,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
             candidates=frozen.candidates,
             rows=sum(upload.rows for upload in uploads),
             new_rows=decision.new_rows,
+            data_until=max((upload.period[1] for upload in uploads if upload.period), default=""),
         )
     answered = Answered(
         knock_id=knock.knock_id,
@@ -104,7 +119,7 @@ def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) ->
     if decision.answer is Answer.WAIT:
         stays = slot.pending and (slot.pending["force"] or not knock.force)
         return slot if stays else replace(slot, pending=asdict(knock))
-    return replace(slot, pending=None) if knock.trigger is Trigger.RUN_ENDED else slot
+    return replace(slot, pending=None) if knock.trigger is Trigger.PENDING else slot
 
 
 def _act(given: Answered, app: App) -> dict[str, Any]:
@@ -118,9 +133,7 @@ def _act(given: Answered, app: App) -> dict[str, Any]:
 def _after_run(ended: messages.RunEnded, app: App) -> dict[str, Any]:
     """Close what the execution could not close itself; then the knock that waited, if any, has its turn."""
     model, run_id, name = ended.model, ended.run_id, f"pending-{ended.run_id}"
-    # The inputs have had their run: only --force runs on them again.
-    again = f"start again with: refit retrain {model} --force"
-    result = f"the execution ended as {ended.status} without a verdict; {again}"
+    result = runs.without_verdict(model, ended.status)
     run = runs.close(app.registry, model, run_id, RunStatus.FAILED, utc_now(), result=result)
     if run.result == result:  # nobody else has told of it
         failed = {"model": model, "run_id": run_id, "error": ended.status, "cause": result}
@@ -132,4 +145,4 @@ def _after_run(ended: messages.RunEnded, app: App) -> dict[str, Any]:
     if slot.running or not slot.pending:
         return {"answer": "nothing pending"}
     waiting = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
-    return answer(replace(waiting, knock_id=name, trigger=Trigger.RUN_ENDED), app)
+    return answer(replace(waiting, knock_id=name, trigger=Trigger.PENDING), app)

@@ -13,14 +13,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from refit.aws import keys, messages
 from refit.aws.bus import Event
-from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
+from refit.aws.runtime import App, entrypoint, logger, metrics, turn_away, utc_now
 from refit.aws.store import ObjectVersion, open_version
-from refit.batches import Outcome, Reason, Upload, batch_id, upload_id
+from refit.batches import Code, Outcome, Reason, Upload, batch_id, is_final, upload_id
 from refit.errors import BadMessage, RefitError, UnknownModel
 from refit.models import ModelSpec, get_model
 from refit.profile import to_json
 from refit.shard import dump
-from refit.validation import Code, Verdict, validate_file
+from refit.validation import Verdict, validate_file
 
 LAST_TRY = 5  # maxReceiveCount of the intake queue
 MAX_REASONS = 100  # in the record; reasons.json holds all
@@ -32,14 +32,28 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     for record in event["Records"]:
         tries = int(record.get("attributes", {}).get("ApproximateReceiveCount", 1))
         try:
-            upload = messages.arrival(json.loads(record["body"]))
-            if upload.bucket != app.settings.data_bucket:
-                raise BadMessage(f"bucket {upload.bucket!r} is not {app.settings.data_bucket!r}")
-            take_in(upload, app, tries)
+            upload = _arrival(record, app)
+            if upload:
+                take_in(upload, app, tries)
         except Exception as error:  # whatever it is: the queue tries again, then keeps the message  # noqa: BLE001
             logger.error("intake failed", extra={"tries": tries, **_shown(error)})
             failures.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failures}
+
+
+def _arrival(record: Any, app: App) -> messages.Arrival | None:
+    """The upload a message tells of, None for a message that makes no sense: it is recorded and refused."""
+    event: Any = record["body"]
+    try:
+        event = json.loads(record["body"])
+        upload = messages.arrival(event)
+        if upload.bucket != app.settings.data_bucket:
+            raise BadMessage(f"bucket {upload.bucket[:80]!r} is not {app.settings.data_bucket!r}")
+        keys.model_of_incoming(upload.key)
+        return upload
+    except (BadMessage, ValueError) as error:
+        turn_away(event, error, "validate", app)
+        return None
 
 
 def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
@@ -48,7 +62,7 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
     name_of_upload = upload_id(arrival.bucket, arrival.key, arrival.version_id)
     logger.append_keys(model=model[:80], upload_id=name_of_upload)
     before = app.registry.upload(model, name_of_upload)
-    if before and _is_final(before, app):
+    if before and before.outcome is not Outcome.PARKED and is_final(before, app.models):
         return
     fresh = Upload(name_of_upload, model, arrival.key, arrival.version_id, Outcome.PARKED)
     upload = replace(before or fresh, sequencer=arrival.sequencer, announced=False)
@@ -69,13 +83,6 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
         if tries >= LAST_TRY:
             _park(upload, error, app)
         raise
-
-
-def _is_final(upload: Upload, app: App) -> bool:
-    unknown = [reason for reason in upload.reasons if reason.code == Code.UNKNOWN_MODEL]
-    if unknown and upload.model in app.models:  # deployed since
-        return False
-    return upload.announced
 
 
 def _spec(app: App, model: str, name: str, found: ObjectVersion) -> ModelSpec | Reason:
@@ -161,7 +168,7 @@ def _park(upload: Upload, error: Exception, app: App) -> None:
     """Our fault, not the file's: say so; its message goes to the dead-letter queue."""
     # The failed attempt may have come as far as a record, and another delivery may have finished it.
     written = app.registry.upload(upload.model, upload.upload_id)
-    if written and _is_final(written, app):
+    if written and written.announced:
         return
     upload = replace(upload, revision=written.revision if written else 0)
     shown = str(error) if isinstance(error, RefitError) else type(error).__name__

@@ -6,7 +6,7 @@ import getpass
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from refit import artifact
-from refit.aws import inputs, keys, serving, versions
+from refit.aws import alarms, inputs, keys, serving, versions
 from refit.aws.bus import Event
 from refit.aws.runtime import App, utc_now
 from refit.batches import Outcome, Upload, effective, upload_id
@@ -28,6 +28,7 @@ from refit.training import class_name
 
 T = TypeVar("T")
 HOLD_HOURS = 6
+FOREVER = "9999-12-31T00:00:00Z"
 
 
 class Refused(RefitError):
@@ -111,6 +112,63 @@ def import_champion(app: App, spec: ModelSpec, path: Path, reason: str) -> Gener
     change = Generation(spec.name, 1, version.version, "", Change.IMPORT, whoami(), reason, utc_now())
     app.registry.move_champion(change)
     return change
+
+
+def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generation:
+    """Put an earlier version back into service, a step forward in generations, and pause retraining.
+
+    The version is loaded and has to predict before the switch. Retraining is
+    paused because a run would otherwise bring back what a person took out.
+    """
+    champion = app.registry.champion(spec.name)
+    if champion is None:
+        raise Refused(f"{spec.name} has no champion yet; there is nothing to roll back")
+    target = to or champion.previous
+    served = {generation.version for generation in app.registry.generations(spec.name)}
+    if target == champion.version:
+        raise Refused(f"{target} is the champion already")
+    if target not in served:
+        known = ", ".join(sorted(served - {champion.version})) or "none"
+        raise Refused(f"{target or 'no version'} has never been in service; versions that were: {known}")
+    version = serving.recorded(app.registry, spec.name, target)
+    serving.probe(serving.load_version(app.store, version), version, _probe_rows(app, spec))
+    _set_hold(app, spec.name, _paused(f"rolled back to {target}: {reason}"))
+    change = Generation(
+        model=spec.name,
+        generation=champion.generation + 1,
+        version=target,
+        previous=champion.version,
+        change=Change.ROLLBACK,
+        by=whoami(),
+        reason=reason,
+        at=utc_now(),
+    )
+    app.registry.move_champion(change)
+    alarms.watch(app.cloudwatch, app.settings.stack, version, spec)
+    app.bus.publish(Event.CHAMPION_ROLLED_BACK, asdict(change))
+    return change
+
+
+def pause(app: App, spec: ModelSpec, reason: str) -> dict[str, str]:
+    """Answer every knock with wait, until resumed."""
+    hold = _paused(reason)
+    _set_hold(app, spec.name, hold)
+    return hold
+
+
+def resume(app: App, spec: ModelSpec) -> Answered | None:
+    """Lift a hold; a knock that waited has its turn. Returns its answer, None when none waited."""
+    slot = app.registry.slot(spec.name)
+    if slot.hold is None:
+        raise Refused(f"{spec.name} is not paused")
+    _set_hold(app, spec.name, None)
+    if slot.pending is None or slot.running:
+        return None
+    return ask(app, spec.name, slot.pending["reason"], trigger="pending", force=slot.pending["force"])
+
+
+def _paused(reason: str) -> dict[str, str]:
+    return {"until": FOREVER, "reason": reason, "by": whoami()}
 
 
 def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:

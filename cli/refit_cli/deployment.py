@@ -64,6 +64,7 @@ class Deployment:
             data_bucket=outputs["DataBucketName"],
             store_bucket=outputs["StoreBucketName"],
             event_bus=outputs["EventBusName"],
+            stack=name,
             models_dir=models,
             max_upload_mb=1024,
         )

@@ -95,7 +95,16 @@ def _parser() -> argparse.ArgumentParser:
     backfill = add("backfill", _backfill, "Upload many files and retrain once.")
     backfill.add_argument("model")
     backfill.add_argument("files", type=Path, nargs="+")
-    for command in (status, history, predict, retrain, retract, importing, backfill):
+    rollback = add("rollback", _rollback, "Put an earlier version back into service, and pause retraining.")
+    rollback.add_argument("model")
+    rollback.add_argument("--to", metavar="VERSION", help="default: the one before the champion")
+    rollback.add_argument("--reason", required=True, help="kept with the change")
+    pause = add("pause", _pause, "Let no retraining start until resumed; uploads are taken in all the same.")
+    pause.add_argument("model")
+    pause.add_argument("--reason", required=True)
+    resume = add("resume", _resume, "Lift a pause; a knock that waited has its turn.")
+    resume.add_argument("model")
+    for command in (status, history, predict, retrain, retract, importing, backfill, rollback, pause, resume):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -165,6 +174,8 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     from refit_cli import view
 
     app = _deployment(args).app
@@ -173,11 +184,18 @@ def _status(args: argparse.Namespace) -> int:
         _print(args, found, lambda: view.status_text(found))
         return 0
     models, strays = [view.status(app, name) for name in sorted(app.models)], view.strays(app)
+    refused = [asdict(refusal) for refusal in app.registry.refusals()]
 
     def text() -> str:
-        return "\n".join([*map(view.status_text, models), *map(view.stray_text, strays)])
+        return "\n".join(
+            [
+                *map(view.status_text, models),
+                *map(view.stray_text, strays),
+                *map(view.refusal_text, refused[-20:]),
+            ]
+        )
 
-    _print(args, {"models": models, "ignored": strays}, text)
+    _print(args, {"models": models, "ignored": strays, "refused": refused}, text)
     return 0
 
 
@@ -270,6 +288,43 @@ def _import(args: argparse.Namespace) -> int:
         raise RefitError(f"{args.file}: no such file")
     change = actions.import_champion(_deployment(args).app, spec, args.file, args.reason)
     _print(args, asdict(change), lambda: f"{change.version} is the champion of {spec.name}, generation 1")
+    return 0
+
+
+def _rollback(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import actions
+
+    spec = _model(args)
+    change = actions.rollback(_deployment(args).app, spec, args.to, args.reason)
+    text = (
+        f"{change.version} is the champion of {spec.name}, generation {change.generation}; {change.previous} is not.\n"
+        f"Retraining is paused; when it may go on: refit resume {spec.name}"
+    )
+    _print(args, asdict(change), lambda: text)
+    return 0
+
+
+def _pause(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    spec = _model(args)
+    hold = actions.pause(_deployment(args).app, spec, args.reason)
+    _print(args, hold, lambda: f"retraining of {spec.name} is paused until: refit resume {spec.name}")
+    return 0
+
+
+def _resume(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import actions
+
+    spec = _model(args)
+    answered = actions.resume(_deployment(args).app, spec)
+    waited = f"; what waited: {answered.answer}: {'; '.join(answered.reasons)}" if answered else ""
+    document = {"model": spec.name, "decision": asdict(answered) if answered else None}
+    _print(args, document, lambda: f"retraining of {spec.name} goes on{waited}")
     return 0
 
 

@@ -89,6 +89,11 @@ def status_text(status: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def refusal_text(refusal: dict[str, Any]) -> str:
+    what = refusal["detail_type"] or "an event of unknown shape"
+    return f"refused      {refusal['at']} {what} by {refusal['function']}: {refusal['message']}"
+
+
 def stray_text(upload: dict[str, Any]) -> str:
     return f"ignored      {upload['key']}: {_reasons(upload['reasons'])}"
 

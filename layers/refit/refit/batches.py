@@ -7,7 +7,7 @@ same bytes under the same contract are the same batch, whatever they are called.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -19,6 +19,30 @@ class Outcome(StrEnum):
     QUARANTINED = "quarantined"
     IGNORED = "ignored"
     PARKED = "parked"  # our fault, not the file's: kept for another try
+
+
+class Code(StrEnum):
+    """Reason codes. Soft ones are reported with an accepted upload, the others quarantine it."""
+
+    FILE_TOO_LARGE = "file_too_large"
+    UNREADABLE = "unreadable"
+    TOO_FEW_ROWS = "too_few_rows"
+    MISSING_COLUMN = "missing_column"
+    UNEXPECTED_COLUMN = "unexpected_column"
+    DUPLICATE_COLUMN = "duplicate_column"
+    WRONG_TYPE = "wrong_type"
+    TOO_MANY_NULLS = "too_many_nulls"
+    NOT_FINITE = "not_finite"
+    OUT_OF_RANGE = "out_of_range"
+    UNKNOWN_CATEGORY = "unknown_category"
+    TOO_MANY_CATEGORIES = "too_many_categories"
+    DUPLICATE_KEY = "duplicate_key"
+    BAD_ROWS_LEFT_OUT = "bad_rows_left_out"
+    NO_LABELS = "no_labels"
+    UNKNOWN_MODEL = "unknown_model"
+    NOT_IN_MODEL_FOLDER = "not_in_model_folder"
+    EMPTY_FOLDER_MARKER = "empty_folder_marker"
+    REFIT_FAILED = "refit_failed"
 
 
 @dataclass(frozen=True)
@@ -65,6 +89,13 @@ def upload_id(bucket: str, key: str, version_id: str) -> str:
 def batch_id(content_sha256: str, contract_digest: str) -> str:
     """Name of a batch: content read under a contract."""
     return hashlib.sha256(f"{content_sha256}\0{contract_digest}".encode()).hexdigest()[:24]
+
+
+def is_final(upload: Upload, models: Collection[str]) -> bool:
+    """Whether nothing is left to do about an upload, with these models deployed."""
+    if upload.model in models and any(reason.code == Code.UNKNOWN_MODEL for reason in upload.reasons):
+        return False  # its model was deployed since
+    return upload.announced or upload.outcome is Outcome.PARKED
 
 
 def effective(uploads: Iterable[Upload]) -> list[Upload]:

@@ -49,7 +49,11 @@ class DriftReport:
 
 
 def compare(
-    reference: Profile, batch: Profile, columns: Sequence[str], budget: float = BUDGET
+    reference: Profile,
+    batch: Profile,
+    columns: Sequence[str],
+    budget: float = BUDGET,
+    psi_limit: float = PSI_LIMIT,
 ) -> DriftReport:
     """Compare a batch with a reference.
 
@@ -59,15 +63,21 @@ def compare(
         Names to compare; those absent from either profile are passed over.
     budget
         Chance that at least one of the columns is called drifted when none has.
+    psi_limit
+        Distance from which a column counts as drifted.
     """
     shared = [c for c in columns if c in reference.columns and c in batch.columns]
     level = budget / max(1, 2 * len(shared))  # two tests a column: values and nulls
-    found = [_compare(name, reference.columns[name], batch.columns[name], level) for name in shared]
+    found = [
+        _compare(name, reference.columns[name], batch.columns[name], level, psi_limit) for name in shared
+    ]
     found.sort(key=lambda c: (not c.drifted, -max(c.psi, abs(c.null_change)), c.column))
     return DriftReport(batch.rows, reference.rows, tuple(found))
 
 
-def _compare(name: str, reference: ColumnProfile, batch: ColumnProfile, level: float) -> ColumnDrift:
+def _compare(
+    name: str, reference: ColumnProfile, batch: ColumnProfile, level: float, psi_limit: float
+) -> ColumnDrift:
     new_share = 0.0
     if isinstance(reference, NumberProfile) and isinstance(batch, NumberProfile):
         before, after = _number_bins(reference, batch)
@@ -85,7 +95,7 @@ def _compare(name: str, reference: ColumnProfile, batch: ColumnProfile, level: f
         np.array([reference.nulls, reference.rows - reference.nulls], float),
         np.array([batch.nulls, batch.rows - batch.nulls], float),
     )
-    moved = psi >= PSI_LIMIT and p_value < level
+    moved = psi >= psi_limit and p_value < level
     emptied = abs(null_change) >= NULL_LIMIT and null_p < level
     message = _message(name, reference, batch, psi, moved, null_change, emptied, new_share)
     return ColumnDrift(

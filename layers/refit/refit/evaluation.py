@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from refit.metrics import METRICS, Task, score
 from refit.models import Gates
 
 RESAMPLES = 300
+TESTED_LOW = 0.01  # share of draws below `challenger_low`: what sampling alone may take off a score
 TIME_BLOCKS = 40
 
 
@@ -32,6 +33,7 @@ class Evaluation:
     metric: str
     test_rows: int
     challenger_score: float | None
+    challenger_low: float | None
     champion_score: float | None
     baseline_score: float | None
     gain: float | None
@@ -75,8 +77,9 @@ def evaluate(
     own, trivial = measure(challenger), measure(baseline)
     other = None if champion is None else measure(champion)
     found = [_test_rows(len(labels), gates), _defined("challenger", own, gates)]
-    gain = low = high = None
+    gain = low = high = own_low = None
     if math.isfinite(own):
+        own_low = _quantile(_draws(measure, (challenger,), len(labels), seed), TESTED_LOW)
         if gates.min_score is not None:
             found.append(_min_score(own, gates))
         if math.isfinite(trivial):
@@ -85,13 +88,15 @@ def evaluate(
             found.append(_defined("champion", other, gates))
             if math.isfinite(other):
                 gain = own - other
-                low, high = _interval(measure, challenger, champion, len(labels), gates.confidence, seed)
+                gains = _draws(measure, (challenger, champion), len(labels), seed)
+                low, high = _quantile(gains, 1 - gates.confidence), _quantile(gains, gates.confidence)
                 found.append(_gain(gain, low, high, gates))
     return Evaluation(
         promote=all(gate.passed for gate in found),
         metric=gates.metric,
         test_rows=len(labels),
         challenger_score=_finite(own),
+        challenger_low=_finite(own_low),
         champion_score=_finite(other),
         baseline_score=_finite(trivial),
         gain=gain,
@@ -119,25 +124,28 @@ def choose(scores: Mapping[str, float], order: Sequence[str]) -> str | None:
     return max(finite, key=lambda name: (scores[name], -order.index(name)), default=None)
 
 
-def _interval(measure, challenger, champion, n, confidence, seed) -> tuple[float | None, float | None]:  # type: ignore[no-untyped-def]
-    """One-sided bounds of the gain by a paired block bootstrap.
+def _draws(
+    measure: Callable[..., float], predictions: tuple[np.ndarray, ...], n: int, seed: int
+) -> list[float]:
+    """Scores of the first predictions, less those of the second if given, over a paired block bootstrap.
 
     Blocks of consecutive rows are drawn, so that rows which share a day or a
     storm stay together (Künsch: The jackknife and the bootstrap for general
-    stationary observations, 1989). Both models are scored on the same draws.
+    stationary observations, 1989). Draws on which a score is not defined are left out.
     """
     rng = np.random.default_rng(seed)
     blocks = np.array_split(np.arange(n), min(TIME_BLOCKS, n))
-    gains = []
+    draws = []
     for _ in range(RESAMPLES):
         index = np.concatenate([blocks[i] for i in rng.integers(len(blocks), size=len(blocks))])
-        gain = measure(challenger, index) - measure(champion, index)
-        if math.isfinite(gain):
-            gains.append(gain)
-    if len(gains) < RESAMPLES // 2:  # most draws lack a class: nothing can be said
-        return None, None
-    low, high = np.quantile(gains, [1 - confidence, confidence])
-    return float(low), float(high)
+        first, *second = (measure(predicted, index) for predicted in predictions)
+        draws.append(first - sum(second))
+    return [draw for draw in draws if math.isfinite(draw)]
+
+
+def _quantile(draws: list[float], share: float) -> float | None:
+    """None when most draws lack a class: then nothing can be said."""
+    return float(np.quantile(draws, share)) if len(draws) >= RESAMPLES // 2 else None
 
 
 def _test_rows(n: int, gates: Gates) -> Gate:

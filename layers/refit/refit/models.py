@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from refit import schedule
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
@@ -29,7 +30,11 @@ class Triggers:
     """What starts a retraining besides a person. Rows are labelled rows the champion has not learned from."""
 
     drift: bool = True
+    drift_psi: float = 0.1  # distance from which a column counts as drifted
+    quality: bool = True  # scores below what the champion showed when it was tested
     new_rows: int = 0  # this many new rows are reason enough; 0 is off
+    every: str = ""  # "12 hours", "30 days", or a cron expression; empty is off
+    alarms: tuple[str, ...] = ()  # CloudWatch alarms of people's own
     min_new_rows: int = 1000  # fewer cannot prove a gain, so wait
 
 
@@ -282,8 +287,24 @@ class _Reader:
         return column
 
     def triggers(self, table: Mapping[str, Any]) -> Triggers:
-        taken = self.take(table, "triggers.", {"drift": bool, "new_rows": int, "min_new_rows": int})
-        triggers = Triggers(**taken)
+        taken = self.take(
+            table,
+            "triggers.",
+            {
+                "drift": bool,
+                "drift_psi": (int, float),
+                "quality": bool,
+                "new_rows": int,
+                "every": str,
+                "alarms": list,
+                "min_new_rows": int,
+            },
+        )
+        triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
+        if triggers.drift_psi <= 0:
+            self.mistake("triggers.drift_psi", "must be above 0; 0.1 is a moderate shift, 0.25 a large one")
+        if problem := schedule.problem(triggers.every):
+            self.mistake("triggers.every", problem)
         for key in ("new_rows", "min_new_rows"):
             if getattr(triggers, key) < 0:
                 self.mistake(f"triggers.{key}", "must not be negative")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from refit import schedule
 from refit.batches import Upload
 from refit.models import ModelSpec
 
@@ -14,9 +15,11 @@ class Trigger(StrEnum):
     """Who knocks."""
 
     DATA = "data"  # a batch was accepted and its drift checked
+    ALARM = "alarm"  # the quality metric fell, or an alarm that people named
+    INTERVAL = "interval"
     ON_DEMAND = "on_demand"
     BACKFILL = "backfill"
-    RUN_ENDED = "run_ended"  # a pending knock gets its turn
+    PENDING = "pending"  # a knock that waited gets its turn
 
 
 class Answer(StrEnum):
@@ -122,7 +125,9 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         reasons.append(f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3]))
     if spec.triggers.new_rows and new_rows >= spec.triggers.new_rows:
         reasons.append(f"{new_rows} new rows reach the {spec.triggers.new_rows} that start a retraining")
-    if knock.trigger is Trigger.RUN_ENDED:
+    if knock.trigger in (Trigger.ALARM, Trigger.INTERVAL):
+        reasons.append(knock.reason)
+    if knock.trigger is Trigger.PENDING:
         reasons.append(f"pending since {knock.at}: {knock.reason}")
     if reasons:
         return answer(Answer.RETRAIN, *reasons, f"{new_rows} new rows")
@@ -133,3 +138,25 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         else f"{new_rows} new rows do not start one by themselves"
     )
     return answer(Answer.SKIP, quiet, missing)
+
+
+def interval_due(
+    spec: ModelSpec, inputs: Sequence[Upload], last_start: str, last_data: str, now: str
+) -> str | None:
+    """The moment at which the model's interval was due and not yet served; None when it was not.
+
+    Where the model has a time column, N hours or days are of the data's time:
+    a month that arrives in a minute is a month. A cron expression is wall time.
+
+    Parameters
+    ----------
+    last_start, last_data
+        Start of the last run and the newest time of its data; empty before the first run.
+    """
+    every = spec.triggers.every
+    if not every or not inputs or not last_start:
+        return None  # the first model is made when its first data arrive
+    if schedule.length(every) and spec.contract.time:
+        newest = max((upload.period[1] for upload in inputs if upload.period), default="")
+        return schedule.due(every, last_data, newest) if newest and last_data else None
+    return schedule.due(every, last_start, now)

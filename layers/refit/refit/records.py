@@ -24,6 +24,7 @@ class Version:
     inputs_key: str = ""  # the frozen inputs; empty when imported
     trained_rows: int = 0
     tested_score: float | None = None
+    tested_low: float | None = None  # what sampling alone may make of that score
     spec_digest: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
     seed: int = 0
@@ -82,6 +83,7 @@ class Run:
     candidates: tuple[str, ...] = ()
     rows: int = 0
     new_rows: int = 0
+    data_until: str = ""  # newest time of its data, where the model has a time column
     ended_at: str = ""
     result: str = ""  # one sentence
     challenger: str = ""
@@ -119,6 +121,19 @@ class Answered:
     batch_id: str = ""
     look_again_at: str = ""
     new_rows: int = 0
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An event that was turned away: of unknown shape, for an unknown model, from elsewhere."""
+
+    event_id: str
+    at: str
+    function: str
+    error: str
+    message: str
+    source: str
+    detail_type: str
 
 
 @dataclass(frozen=True)

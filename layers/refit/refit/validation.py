@@ -9,14 +9,13 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from refit.batches import Reason
+from refit.batches import Code, Reason
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import Profile, profile
@@ -27,30 +26,6 @@ EXACT_INTEGERS = 2**53  # from it on float64 cannot tell neighbours apart
 MOST_TEXT = 2**31  # bytes that one array of type string can hold
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0")
-
-
-class Code(StrEnum):
-    """Reason codes. Soft ones are reported with an accepted upload, the others quarantine it."""
-
-    FILE_TOO_LARGE = "file_too_large"
-    UNREADABLE = "unreadable"
-    TOO_FEW_ROWS = "too_few_rows"
-    MISSING_COLUMN = "missing_column"
-    UNEXPECTED_COLUMN = "unexpected_column"
-    DUPLICATE_COLUMN = "duplicate_column"
-    WRONG_TYPE = "wrong_type"
-    TOO_MANY_NULLS = "too_many_nulls"
-    NOT_FINITE = "not_finite"
-    OUT_OF_RANGE = "out_of_range"
-    UNKNOWN_CATEGORY = "unknown_category"
-    TOO_MANY_CATEGORIES = "too_many_categories"
-    DUPLICATE_KEY = "duplicate_key"
-    BAD_ROWS_LEFT_OUT = "bad_rows_left_out"
-    NO_LABELS = "no_labels"
-    UNKNOWN_MODEL = "unknown_model"
-    NOT_IN_MODEL_FOLDER = "not_in_model_folder"
-    EMPTY_FOLDER_MARKER = "empty_folder_marker"
-    REFIT_FAILED = "refit_failed"
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,12 @@ class Event(StrEnum):
     BATCH_QUARANTINED = "Batch Quarantined"
     UPLOAD_IGNORED = "Upload Ignored"
     DRIFT_CHECKED = "Drift Checked"
+    DRIFT_FOUND = "Drift Found"
     RETRAINING_REQUESTED = "Retraining Requested"
     RETRAINING_DECIDED = "Retraining Decided"
     CHAMPION_PROMOTED = "Champion Promoted"
     CHAMPION_KEPT = "Champion Kept"
+    CHAMPION_ROLLED_BACK = "Champion Rolled Back"
     RETRAINING_FAILED = "Retraining Failed"
 
 

@@ -71,7 +71,28 @@ class RunEnded:
     at: str
 
 
-def knock(event: Any) -> Knock | RunEnded:
+@dataclass(frozen=True)
+class Alarm:
+    """CloudWatch says that an alarm changed its state."""
+
+    name: str
+    state: str
+    reason: str
+    at: str
+
+    def knock(self, model: str) -> Knock:
+        """The wish for a retraining of a model that this change is; the same change is the same knock."""
+        return Knock(
+            knock_id=f"alarm-{self.name}-{self.at}"[:200],
+            model=model,
+            trigger=Trigger.ALARM,
+            reason=f"alarm {self.name}: {self.reason}"[:500],
+            requested_by=f"alarm {self.name}"[:200],
+            at=self.at,
+        )
+
+
+def wakeup(event: Any) -> Knock | RunEnded | Alarm:
     """Read what wakes request_retraining.
 
     Raises
@@ -84,6 +105,15 @@ def knock(event: Any) -> Knock | RunEnded:
     if kind == "Step Functions Execution Status Change":
         model, run_id = run_of_execution(_text(detail, "name"))
         return RunEnded(model, run_id, _text(detail, "status"), event_id, at)
+    if kind == "CloudWatch Alarm State Change":
+        state = detail.get("state")
+        changed = state.get("timestamp") if isinstance(state, dict) else None
+        return Alarm(
+            _text(detail, "alarmName"),
+            _text(state, "value"),
+            str(detail["state"].get("reason", "")),
+            str(changed or at),
+        )
     if kind == Event.DRIFT_CHECKED:
         drifted = detail.get("drifted", [])
         batch, version = _text(detail, "batch_id"), str(detail.get("version", ""))

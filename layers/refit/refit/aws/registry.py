@@ -10,6 +10,7 @@
                        RUN#<8 digits>          one execution
                        KNOCK#<knock>           one wish and the decision on it
                        QUALITY#<batch>#<version>, DRIFT#<batch>#<version>
+    REFUSED            <time>#<event>          an event that was turned away
 
 A record is JSON in `body`; what conditions look at stands beside it.
 """
@@ -27,7 +28,7 @@ from botocore.exceptions import ClientError
 
 from refit.batches import Upload
 from refit.errors import BadMessage, ChampionMoved, Conflict
-from refit.records import Answered, Generation, Quality, Run, RunStatus, Slot, Version
+from refit.records import Answered, Generation, Quality, Refusal, Run, RunStatus, Slot, Version
 
 T = TypeVar("T")
 Item = dict[str, Any]
@@ -194,9 +195,18 @@ class Registry:
     def drifts(self, model: str) -> list[dict[str, Any]]:
         return [json.loads(item["body"]["S"]) for item in self._query(f"MODEL#{model}", "DRIFT#")]
 
+    def refuse(self, refusal: Refusal) -> None:
+        self._put_once("REFUSED", f"{refusal.at}#{refusal.event_id}", refusal)
+
+    def refusals(self) -> list[Refusal]:
+        return [_read(Refusal, item) for item in self._query("REFUSED")]
+
     def _add_once(self, model: str, sk: str, record: Any) -> None:
+        self._put_once(f"MODEL#{model}", sk, record)
+
+    def _put_once(self, pk: str, sk: str, record: Any) -> None:
         try:
-            self._write([_put(self.table, _item(f"MODEL#{model}", sk, record), "pk", None)])
+            self._write([_put(self.table, _item(pk, sk, record), "pk", None)])
         except Conflict:
             return  # observed before: a repeated event adds nothing
 

@@ -39,6 +39,11 @@ def execution_name(model: str, run_id: str) -> str:
     return f"{model}-{run_id}"
 
 
+def execution_arn(state_machine: str, run: Run) -> str:
+    """The ARN an execution has, whether it exists or not."""
+    return f"{state_machine.replace(':stateMachine:', ':execution:')}:{execution_name(run.model, run.run_id)}"
+
+
 def run_of_execution(name: str) -> tuple[str, str]:
     """Model and run id of an execution's name."""
     model, dash, number = name.rpartition("-run-")
@@ -58,6 +63,14 @@ def freed(slot: Slot, run: Run) -> Slot:
         running="",
         last_run=run.run_id,
         last_digest=run.inputs_digest if judged else slot.last_digest,
+    )
+
+
+def without_verdict(model: str, status: str) -> str:
+    """The result of a run whose execution could not close it."""
+    # The inputs have had their run: only --force runs on them again.
+    return (
+        f"the execution ended as {status} without a verdict; start again with: refit retrain {model} --force"
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +21,9 @@ from refit.aws.bus import Bus
 from refit.aws.registry import Registry
 from refit.aws.settings import Settings
 from refit.aws.store import Store
-from refit.errors import AwsUnavailable, RefitError
+from refit.errors import AwsUnavailable, BadMessage, RefitError, UnknownModel
 from refit.models import ModelSpec, find_models
+from refit.records import Refusal
 
 warnings.filterwarnings("ignore", "No application metrics to publish")  # most functions have none
 logger = Logger()
@@ -77,6 +80,10 @@ class App:
         return boto3.client("stepfunctions", config=_CONFIG)
 
     @cached_property
+    def sqs(self) -> Any:
+        return boto3.client("sqs", config=_CONFIG)
+
+    @cached_property
     def cloudwatch(self) -> Any:
         return boto3.client("cloudwatch", config=_CONFIG)
 
@@ -91,7 +98,10 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def entrypoint(function: Callable[[Any, App], Any]) -> Callable[[Any, Any], Any]:
+Handler = Callable[[Any, Any], Any]
+
+
+def entrypoint(function: Callable[[Any, App], Any]) -> Handler:
     """Make a Lambda handler of `function(event, app)`.
 
     Adds structured logs and metrics, and gives failures of AWS the names by
@@ -117,3 +127,38 @@ def entrypoint(function: Callable[[Any, App], Any]) -> Callable[[Any, Any], Any]
             raise AwsUnavailable(f"{type(error).__name__}: {error}") from error
 
     return handler
+
+
+def refusing(function: Callable[[Any, App], Any]) -> Callable[[Any, App], Any]:
+    """For functions that events invoke: what makes no sense is recorded and not tried again.
+
+    Another try would not make an unknown shape or an unknown model known.
+    """
+
+    @functools.wraps(function)
+    def refuse(event: Any, app: App) -> Any:
+        try:
+            return function(event, app)
+        except (BadMessage, UnknownModel) as error:
+            return {"answer": "refused", "reasons": [turn_away(event, error, function.__module__, app)]}
+
+    return refuse
+
+
+def turn_away(event: Any, error: Exception, where: str, app: App) -> str:
+    """Record that an event was refused; returns why, in words."""
+    fields = event if isinstance(event, dict) else {}
+    text = json.dumps(event, sort_keys=True, default=str)
+    refusal = Refusal(
+        event_id=str(fields.get("id") or hashlib.sha256(text.encode()).hexdigest()[:32])[:100],
+        at=str(fields.get("time") or utc_now())[:40],
+        function=where,
+        error=type(error).__name__,
+        message=str(error)[:1000],
+        source=str(fields.get("source", ""))[:100],
+        detail_type=str(fields.get("detail-type", ""))[:100],
+    )
+    app.registry.refuse(refusal)
+    metrics.add_metric("EventsRefused", "Count", 1)
+    logger.warning("refused", extra={"error": refusal.error, "message_to_people": refusal.message})
+    return refusal.message

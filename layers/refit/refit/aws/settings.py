@@ -16,9 +16,12 @@ class Settings:
     data_bucket: str
     store_bucket: str
     event_bus: str
+    stack: str
     models_dir: Path
     max_upload_mb: int
-    state_machine: str = ""  # of the one function that starts it
+    state_machine: str = ""  # of the functions that start it and look after it
+    intake_queue: str = ""  # of the one function that sweeps
+    sweep_minutes: int = 15
 
     @staticmethod
     def from_env(env: Mapping[str, str] = os.environ) -> Settings:
@@ -32,17 +35,23 @@ class Settings:
                 )
             return value
 
-        limit = env.get("REFIT_MAX_UPLOAD_MB", "1024")
-        if not limit.isdigit() or int(limit) < 1:
-            raise ConfigError(f"REFIT_MAX_UPLOAD_MB must be a whole number of at least 1, not {limit!r}")
+        def number(name: str, default: str, least: int) -> int:
+            value = env.get(name, default)
+            if not value.isdecimal() or int(value) < least:
+                raise ConfigError(f"{name} must be a whole number of at least {least}, not {value!r}")
+            return int(value)
+
         return Settings(
             table=need("REFIT_TABLE"),
             data_bucket=need("REFIT_DATA_BUCKET"),
             store_bucket=need("REFIT_STORE_BUCKET"),
             event_bus=need("REFIT_EVENT_BUS"),
+            stack=need("REFIT_STACK"),
             models_dir=Path(env["REFIT_MODELS_DIR"]) if env.get("REFIT_MODELS_DIR") else _models_layer(),
-            max_upload_mb=int(limit),
+            max_upload_mb=number("REFIT_MAX_UPLOAD_MB", "1024", 1),
             state_machine=env.get("REFIT_STATE_MACHINE", ""),
+            intake_queue=env.get("REFIT_INTAKE_QUEUE", ""),
+            sweep_minutes=number("REFIT_SWEEP_MINUTES", "15", 0),
         )
 
 

@@ -1,0 +1,66 @@
+"""The quality metric of a model and the alarm that watches it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refit.models import ModelSpec
+from refit.records import Version
+
+PERIOD = 60  # seconds; one labelled upload is one point
+
+
+def namespace(stack: str) -> str:
+    return f"Refit/{stack}"
+
+
+def alarm_name(stack: str, model: str) -> str:
+    return f"{stack}-quality-{model}"
+
+
+def model_of_alarm(stack: str, name: str) -> str | None:
+    """The model whose quality an alarm watches, None for an alarm that is not Refit's."""
+    prefix = alarm_name(stack, "")
+    return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else None
+
+
+def publish(cloudwatch: Any, stack: str, model: str, score: float, rows: int) -> None:
+    """Publish the champion's score on an upload, with its sample size.
+
+    One metric name a model: local engines do not tell metrics apart by dimensions.
+    """
+    cloudwatch.put_metric_data(
+        Namespace=namespace(stack),
+        MetricData=[
+            {"MetricName": f"Quality-{model}", "Value": score, "Unit": "None"},
+            {"MetricName": f"QualityRows-{model}", "Value": rows, "Unit": "Count"},
+        ],
+    )
+
+
+def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> None:
+    """Let the alarm watch for scores below what the champion showed when it was tested.
+
+    Without such a score (an imported champion), and where quality is no trigger, the alarm goes.
+    Repeating this changes nothing.
+    """
+    name = alarm_name(stack, version.model)
+    if version.tested_low is None or not spec.triggers.quality:
+        cloudwatch.delete_alarms(AlarmNames=[name])
+        return
+    cloudwatch.put_metric_alarm(
+        AlarmName=name,
+        AlarmDescription=(
+            f"{spec.gates.metric} of {version.model} on new data, below what {version.version} showed when it was tested: "
+            f"{version.tested_score:.4f}, by sampling alone at least {version.tested_low:.4f}"
+        ),
+        Namespace=namespace(stack),
+        MetricName=f"Quality-{version.model}",
+        Statistic="Minimum",
+        Period=PERIOD,
+        EvaluationPeriods=1,
+        Threshold=version.tested_low,
+        ComparisonOperator="LessThanThreshold",
+        TreatMissingData="missing",  # no data is neither good nor bad, and the next bad upload alarms anew
+        ActionsEnabled=True,
+    )

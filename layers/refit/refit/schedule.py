@@ -1,0 +1,53 @@
+"""Intervals: every N hours or days, or a cron expression."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from cronsim import CronSim, CronSimError
+
+_EVERY = re.compile(r"(\d+) (hour|hours|day|days)")
+
+
+def problem(every: str) -> str:
+    """What is wrong with an interval; empty when nothing is."""
+    if not every or length(every):
+        return ""
+    try:
+        CronSim(every, datetime(2000, 1, 1, tzinfo=UTC))
+    except CronSimError as error:
+        return (
+            f'{every!r} is neither "12 hours", "30 days" nor a cron expression such as "0 6 * * 1" ({error})'
+        )
+    return ""
+
+
+def length(every: str) -> timedelta | None:
+    """The interval of "N hours" or "N days"; None for a cron expression."""
+    found = _EVERY.fullmatch(every)
+    if not found or not int(found[1]):
+        return None
+    return timedelta(**{found[2].rstrip("s") + "s": int(found[1])})
+
+
+def due(every: str, since: str, now: str) -> str | None:
+    """The newest moment after `since` and up to `now` at which the interval was due; None when there is none.
+
+    Times are ISO 8601 in UTC; wall time, or the data's own where a model has a time column.
+    """
+    start, end = _time(since), _time(now)
+    step = length(every)
+    if step:
+        times = (end - start) // step
+        return _text(start + times * step) if times >= 1 else None
+    moment = next(CronSim(every, end + timedelta(seconds=1), reverse=True))
+    return _text(moment) if moment > start else None
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
