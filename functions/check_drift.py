@@ -16,7 +16,7 @@ from refit.profile import Profile, from_json
 @entrypoint
 @refusing
 def handler(event: Any, app: App) -> dict[str, Any]:
-    model, batch = messages.accepted_batch(event)
+    model, batch = messages.accepted_batch(event, app.settings.store_bucket)
     logger.append_keys(model=model, batch_id=batch)
     spec = get_model(app.models, model)
     profile = from_json(app.store.get_json(keys.profile(model, batch)))

@@ -19,7 +19,7 @@ LOOK_BACK = 5  # generations
 @entrypoint
 @refusing
 def handler(event: Any, app: App) -> dict[str, Any]:
-    model, batch = messages.accepted_batch(event)
+    model, batch = messages.accepted_batch(event, app.settings.store_bucket)
     logger.append_keys(model=model, batch_id=batch)
     spec = get_model(app.models, model)
     name = unlearned_champion(model, batch, app)
@@ -32,7 +32,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), note)
     app.registry.add_quality(quality)
     if value is not None:
-        alarms.publish(app.cloudwatch, app.settings.stack, model, value, rows)
+        alarms.publish(app.cloudwatch, app.settings.stack, model, version.version, value, rows)
         logger.info("scored", extra={"metric": spec.gates.metric, "score": value, "rows": rows})
     return {"model": model, "batch_id": batch, "version": version.version, "score": value, "rows": rows}
 

@@ -31,10 +31,14 @@ def _of_alarm(alarm: messages.Alarm, app: App) -> list[Knock]:
     if alarm.state != "ALARM":
         return []
     own = alarms.model_of_alarm(app.settings.stack, alarm.name)
-    models = (
-        [own] if own else [name for name, spec in app.models.items() if alarm.name in spec.triggers.alarms]
-    )
-    return [alarm.knock(get_model(app.models, model).name) for model in models]
+    models = [
+        name
+        for name, spec in app.models.items()
+        if alarm.name in spec.triggers.alarms or (name == own and spec.triggers.quality)
+    ]
+    if own and not models:
+        get_model(app.models, own)  # the alarm of a model that is no longer deployed is refused
+    return [alarm.knock(model) for model in models]
 
 
 def answer(knock: Knock, app: App) -> dict[str, Any]:

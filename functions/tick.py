@@ -52,10 +52,11 @@ def look_after_run(run: Run | None, app: App) -> None:
         return
     if status != "RUNNING":
         logger.warning("the end of a run was not told", extra={"run_id": run.run_id, "status": status})
-        result = (
-            f"the execution ended as {status} without a verdict; start again with: refit retrain {run.model}"
-        )
-        runs.close(app.registry, run.model, run.run_id, RunStatus.FAILED, utc_now(), result=result)
+        result = runs.without_verdict(run.model, status)
+        closed = runs.close(app.registry, run.model, run.run_id, RunStatus.FAILED, utc_now(), result=result)
+        if closed.result == result:
+            failed = {"model": run.model, "run_id": run.run_id, "error": status, "cause": result}
+            app.bus.publish(Event.RETRAINING_FAILED, failed)
 
 
 def sweep(app: App) -> int:
@@ -90,9 +91,8 @@ def _again(spec: ModelSpec, slot: Slot, app: App) -> str:
     """A knock that waited for a run or a hold, when neither is left."""
     assert slot.pending is not None
     waited = slot.pending
-    return _ask(
-        spec, Trigger.PENDING, waited["reason"], f"{waited['knock_id']}-{slot.revision}", app, waited["force"]
-    )
+    occasion = f"{slot.revision}-{waited['knock_id']}"  # the id may be long; what differs comes first
+    return _ask(spec, Trigger.PENDING, waited["reason"], occasion, app, waited["force"])
 
 
 def _due(spec: ModelSpec, slot: Slot, app: App) -> str | None:

@@ -51,7 +51,7 @@ def _arrival(record: Any, app: App) -> messages.Arrival | None:
             raise BadMessage(f"bucket {upload.bucket[:80]!r} is not {app.settings.data_bucket!r}")
         keys.model_of_incoming(upload.key)
         return upload
-    except (BadMessage, ValueError) as error:
+    except (BadMessage, ValueError, RecursionError) as error:
         turn_away(event, error, "validate", app)
         return None
 
@@ -65,7 +65,9 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
     if before and before.outcome is not Outcome.PARKED and is_final(before, app.models):
         return
     fresh = Upload(name_of_upload, model, arrival.key, arrival.version_id, Outcome.PARKED)
-    upload = replace(before or fresh, sequencer=arrival.sequencer, announced=False)
+    # The sweep knows no sequencer; one that an event told stays.
+    upload = replace(before or fresh, announced=False)
+    upload = replace(upload, sequencer=arrival.sequencer or upload.sequencer)
     try:
         found = open_version(app.s3, arrival.bucket, arrival.key, arrival.version_id)
         if found is None:

@@ -230,7 +230,7 @@ def backfill(
     """
     until = (datetime.now(UTC) + timedelta(hours=HOLD_HOURS)).strftime("%Y-%m-%dT%H:%M:%SZ")
     hold = {"until": until, "reason": f"backfill of {len(files)} files", "by": whoami()}
-    _set_hold(app, spec.name, hold)
+    _set_hold(app, spec.name, hold, unless=lambda held: held is not None and held["until"] > until)
     try:
         done = []
         for path in files:
@@ -247,7 +247,7 @@ def backfill(
             for reason in last.reasons:
                 say(f"             [{reason.code}] {reason.message}")
     finally:
-        _set_hold(app, spec.name, None)
+        _set_hold(app, spec.name, None, unless=lambda held: held != hold)  # a person's pause outlives it
     accepted = sum(upload.outcome is Outcome.ACCEPTED for upload in uploads)
     return uploads, ask(app, spec.name, f"backfill of {accepted} accepted files", trigger="backfill")
 
@@ -273,9 +273,16 @@ def wait_for(look: Callable[[], T | None], timeout: float, message: str) -> T:
     return found
 
 
-def _set_hold(app: App, model: str, hold: dict[str, str] | None) -> Slot:
+def _set_hold(
+    app: App,
+    model: str,
+    hold: dict[str, str] | None,
+    unless: Callable[[dict[str, str] | None], bool] = lambda held: False,
+) -> Slot:
     for _ in range(8):
         slot = app.registry.slot(model)
+        if unless(slot.hold):
+            return slot
         try:
             app.registry.save_slot(model, replace(slot, hold=hold))
             return slot

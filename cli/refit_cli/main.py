@@ -141,9 +141,12 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _local(args: argparse.Namespace) -> int:
     from refit_cli.local import local_stack
+    from refit_cli.rehearsal import rehearse
 
     specs = _specs(args)
     print("starting ...", flush=True)
+    for spec in specs.values():
+        rehearse(spec)
     with local_stack(models=args.models, port=args.port) as stack:
         bucket, name = stack.outputs["DataBucketName"], sorted(specs)[0]
         print(
@@ -162,10 +165,10 @@ Everything lives in memory and is gone when this ends: Ctrl-C.""",
 
 
 def _check(args: argparse.Namespace) -> int:
-    from refit.training import build
+    from refit_cli.rehearsal import rehearse
 
     for spec in _specs(args).values():
-        build(spec)
+        rehearse(spec)
         features = len(spec.contract.features)
         print(
             f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}"

@@ -66,7 +66,8 @@ def parquet(frame: pd.DataFrame) -> bytes:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
-    with local_stack(models=MODELS, log_dir=tmp_path_factory.mktemp("logs")) as stack:
+    logs = tmp_path_factory.mktemp("logs")
+    with local_stack(models=MODELS, log_dir=logs, parameters={"SweepAfterMinutes": "0"}) as stack:
         before = dict(os.environ)
         os.environ.pop("AWS_PROFILE", None)
         os.environ.update(stack.env)
@@ -204,3 +205,59 @@ def test_predict_reads_files_and_refuses_in_words(deployment: Deployment, tmp_pa
     assert len(json.loads(refit("predict", "loans", str(path), "--json"))["predictions"]) == 5
     assert "did you mean" in refit("predict", "loan", str(path), code=1).lower()
     assert "not readable" in refit("predict", "loans", str(tmp_path / "absent.csv"), code=1)
+
+
+def test_a_rollback_holds_until_resumed_and_pause_lets_knocks_wait(deployment: Deployment) -> None:
+    """A person's word counts: what was taken out stays out, what waited has its turn."""
+    champion = deployment.app.registry.champion("loans")
+    assert champion is not None and champion.previous
+    told = refit("rollback", "loans", "--reason", "odd answers")
+    assert told.startswith(
+        f"{champion.previous} is the champion of loans, generation {champion.generation + 1}"
+    )
+    assert deployment.predict("loans", [{}])["version"] == champion.previous
+    assert refit("retrain", "loans", "--reason", "try", "--force").startswith("wait: on hold")
+    assert "never been in service" in refit("rollback", "loans", "--to", "v99", "--reason", "x", code=1)
+    refit("rollback", "loans", "--to", champion.version, "--reason", "it was right")
+    assert "goes on; what waited: " in refit("resume", "loans")
+    assert "is not paused" in refit("resume", "loans", code=1)
+
+
+def test_what_makes_no_sense_is_refused_on_record(deployment: Deployment, stack: LocalStack) -> None:
+    app, events = deployment.app, stack.client("events")
+    entry = {
+        "EventBusName": app.settings.event_bus,
+        "Source": "elsewhere",
+        "DetailType": "Retraining Requested",
+    }
+    events.put_events(Entries=[{**entry, "Detail": json.dumps({"model": "lones", "reason": "x"})}])
+    events.put_events(Entries=[{**entry, "Detail": json.dumps({"reason": "x"})}])
+
+    def both() -> list[Any] | None:
+        refused = app.registry.refusals()
+        return refused if len(refused) == 2 else None
+
+    messages = sorted(refusal.message for refusal in actions.wait_for(both, 30, "not refused"))
+    assert "'model' is missing" in messages[0] and "loans" in messages[1]
+    assert "refused" in refit("status")
+
+
+def test_the_tick_finds_an_upload_that_no_event_told_of(deployment: Deployment, stack: LocalStack) -> None:
+    """An upload made while the rule was off is taken in by the sweep, whatever its suffix."""
+    app, events = deployment.app, stack.client("events")
+    rule = next(r["Name"] for r in events.list_rules()["Rules"] if "UploadArrived" in r["Name"])
+    events.disable_rule(Name=rule)
+    key = "incoming/rents/LATE.CSV"
+    put = app.s3.put_object(
+        Bucket=app.settings.data_bucket, Key=key, Body=rents(99).to_csv(index=False).encode()
+    )
+    events.enable_rule(Name=rule)
+    functions = stack.client("lambda")
+    name = next(
+        f["FunctionName"]
+        for f in functions.list_functions()["Functions"]
+        if "TickFunction" in f["FunctionName"]
+    )
+    answer = json.loads(functions.invoke(FunctionName=name, Payload=b"{}")["Payload"].read())
+    assert answer["swept"] == 1
+    assert actions.wait_for_upload(app, "rents", key, put["VersionId"]).outcome == "accepted"

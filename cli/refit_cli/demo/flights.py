@@ -16,7 +16,6 @@ _WEATHER = {
     "humid": "humidity",
     "wind_dir": "wind_direction",
     "wind_speed": "wind_speed",
-    "wind_gust": "wind_gust",
     "precip": "precipitation",
     "pressure": "pressure",
     "visib": "visibility",

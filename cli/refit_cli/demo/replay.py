@@ -1,7 +1,7 @@
 """The demo: a year of real flights through the real template, on this machine.
 
-Nothing is staged but the files that are dropped and the one request a person
-makes. What was seen is read from the registry; the exit code says whether all
+Nothing is staged but the files that are dropped and what a person does: a
+request, a rollback and its undo. What was seen is read from the registry; the exit code says whether all
 of it really happened.
 """
 
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from refit.aws import keys
 from refit.aws.runtime import App
 from refit.batches import Outcome, Upload
-from refit.records import Answered, Change, Quality, Run, RunStatus
+from refit.policy import Trigger
+from refit.records import Answered, Change, Generation, Quality, Run, RunStatus, Slot
 from refit_cli import actions, oracle, view
 from refit_cli.demo import flights
 from refit_cli.deployment import Deployment
@@ -45,7 +46,7 @@ class Month:
     drift: dict[str, Any] | None = None
     quality: Quality | None = None
     answered: Answered | None = None
-    run: Run | None = None
+    runs: list[Run] = field(default_factory=list)
 
 
 @dataclass
@@ -56,7 +57,7 @@ class Caller:
     records: list[dict[str, Any]]
     answers: int = 0
     failures: list[str] = field(default_factory=list)
-    versions: list[str] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)  # to the number of answers
     slowest: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -70,6 +71,9 @@ class Caller:
         if self._thread:
             self._thread.join(30)
 
+    def answered_by(self, version: str) -> int:
+        return self.versions.get(version, 0)
+
     def _call(self) -> None:
         while not self._stop.wait(0.2):
             begun = time.monotonic()
@@ -78,8 +82,7 @@ class Caller:
                 if len(answer["predictions"]) != len(self.records):
                     raise ValueError("an answer without predictions")
                 self.answers += 1
-                if answer["version"] not in self.versions:
-                    self.versions.append(answer["version"])
+                self.versions[answer["version"]] = self.answered_by(answer["version"]) + 1
             except Exception as error:  # noqa: BLE001 - whatever it is, predict did not answer
                 self.failures.append(f"{type(error).__name__}: {error}")
             self.slowest = max(self.slowest, time.monotonic() - begun)
@@ -117,7 +120,9 @@ def replay(port: int | None = None, stay: bool = False) -> int:
     with screen.doing("preparing the flights of 2013"):
         files = _files(flights.months())
     with screen.doing("starting the local stack and deploying template.yaml"):
-        stack_context = local_stack(models=_ROOT / "models", port=port, log_dir=RESULTS)
+        stack_context = local_stack(
+            models=_ROOT / "models", port=port, log_dir=RESULTS, parameters={"TickRate": "rate(1 minute)"}
+        )
         stack = stack_context.__enter__()
     try:
         os.environ.pop("AWS_PROFILE", None)
@@ -175,7 +180,9 @@ class Story:
         self.months: list[Month] = []
         self.quarantined: Upload | None = None
         self.refused: Answered | None = None  # asked for without need
-        self.asked: tuple[Answered, Run] | None = None
+        self.asked: Run | None = None
+        self.rolled_back: list[Generation] = []
+        self.told: set[str] = set()  # runs that were shown
         self.breaches: list[oracle.Breach] = []
 
     def tell(self) -> None:
@@ -183,20 +190,23 @@ class Story:
             for name, content in self.files.items():
                 if name.startswith(f"2013-{BROKEN_MONTH:02d}"):
                     self.broken(name, content)
-                self.month(name, content)
+                month = self.month(name, content)
                 if not self.caller.answers and self.app.registry.champion(MODEL):
                     self.caller.start()
                     actions.wait_for(lambda: self.caller.answers or None, 60, "predict does not answer")
-                if (
-                    self.asked is None
-                    and self.months[-1].run
-                    and self.months[-1].run.status is RunStatus.KEPT
-                ):
-                    self.on_demand()
+                if not month.runs:  # nothing asked for a retraining so far
+                    if not self.asked:
+                        self.on_demand(month)
+                    elif not self.started_by(Trigger.INTERVAL):
+                        self.by_the_clock(month)
+            self.rollback_and_undo()
         finally:
             self.caller.stop()
         with self.screen.doing("the oracle checks the promises"):
             self.breaches = oracle.check(self.app)
+
+    def started_by(self, trigger: Trigger) -> list[Run]:
+        return [run for run in self.app.registry.runs(MODEL) if run.trigger == trigger]
 
     def drop(self, name: str, content: bytes) -> Upload:
         """An ordinary PutObject, and the outcome it led to."""
@@ -204,7 +214,7 @@ class Story:
         put = self.app.s3.put_object(Bucket=self.app.settings.data_bucket, Key=key, Body=content)
         return actions.wait_for_upload(self.app, MODEL, key, put["VersionId"])
 
-    def month(self, name: str, content: bytes) -> None:
+    def month(self, name: str, content: bytes) -> Month:
         month, registry = Month(name), self.app.registry
         self.months.append(month)
         say = self.screen.line
@@ -215,37 +225,60 @@ class Story:
         for reason in [*upload.reasons, *upload.warnings]:
             say(f"  {'reason' if upload.reasons else 'note':<9} [{reason.code}] {reason.message}")
         if upload.outcome is not Outcome.ACCEPTED:
-            return
+            return month
         with self.screen.doing(f"{name}: checking drift"):
             month.answered = self._until(
                 lambda: _of_batch(registry.knocks(MODEL), upload.batch_id), "decision"
             )
             month.drift = _of_batch(registry.drifts(MODEL), upload.batch_id)
-        say(f"  drift     {_drift_text(month.drift)}")
-        if champion:
-            with self.screen.doing(f"{name}: {champion.version} predicts the month"):
-                month.quality = self._until(
-                    lambda: _of_batch(registry.qualities(MODEL), upload.batch_id), "score"
-                )
-            assert month.quality is not None
-            say(
-                f"  quality   {month.quality.version} scored {month.quality.metric} {month.quality.score or 0:.4f} "
-                "on the month, before anyone learned from it"
-            )
         assert month.answered is not None
-        say(f"  decision  {month.answered.answer}: {month.answered.reasons[0]}")
-        if month.answered.run_id:
-            month.run = self.run(month.answered.run_id)
+        say(f"  drift     {_drift_text(month.drift)}")
+        say(f"  data      {month.answered.answer}: {'; '.join(month.answered.reasons)}")
+        if champion:
+            self.quality(month, champion.version)
+        month.runs += self.runs()
+        return month
 
-    def run(self, run_id: str) -> Run:
-        with self.screen.doing(f"{run_id}: candidates train, the best one is tested"):
-            run = actions.wait_for_run(self.app, MODEL, run_id, timeout=300)
-        champion = "" if run.champion_score is None else f", champion {run.champion} {run.champion_score:.4f}"
-        score = "not scored" if run.challenger_score is None else f"{run.challenger_score:.4f}"
-        self.screen.line(f"  tested    challenger {run.challenger} {score}{champion}")
-        style = {RunStatus.PROMOTED: "green", RunStatus.KEPT: "yellow"}.get(run.status, "red")
-        self.screen.line(f"  {run.status:<9} {run.result}", style)
-        return run
+    def quality(self, month: Month, champion: str) -> None:
+        """The champion's score on the month, and what its alarm led to."""
+        registry, upload, say = self.app.registry, month.upload, self.screen.line
+        assert upload is not None
+        with self.screen.doing(f"{month.name}: {champion} predicts the month"):
+            scored = self._until(lambda: _of_batch(registry.qualities(MODEL), upload.batch_id), "score")
+        month.quality = scored
+        version = registry.version(MODEL, scored.version)
+        score, low = scored.score or 0.0, (version.tested_low if version else None) or 0.0
+        say(
+            f"  quality   {scored.version} scored {scored.metric} {score:.4f} on the month before anyone learned "
+            f"from it; its alarm is raised below {low:.4f}"
+        )
+        if score < low:
+            with self.screen.doing("the alarm"):
+                knock = self._until(lambda: self._knock_of_alarm(upload.decided_at), "answer to the alarm")
+            say(f"  alarm     {knock.answer}: {knock.reasons[0]}")
+
+    def runs(self) -> list[Run]:
+        """Wait until nothing runs or waits, and show the runs there have been since the last look."""
+        with self.screen.doing("candidates train, the best one is tested"):
+            self._until(lambda: _idle(self.app.registry.slot(MODEL)) or None, "end of the run", 300)
+        new = [run for run in self.app.registry.runs(MODEL) if run.run_id not in self.told]
+        for run in sorted(new, key=lambda run: run.run_id):
+            self.told.add(run.run_id)
+            champion = (
+                "" if run.champion_score is None else f", champion {run.champion} {run.champion_score:.4f}"
+            )
+            score = "not scored" if run.challenger_score is None else f"{run.challenger_score:.4f}"
+            started = run.trigger.replace("_", " ")
+            self.screen.line(
+                f"  tested    challenger {run.challenger} {score}{champion} (started by: {started})"
+            )
+            style = {RunStatus.PROMOTED: "green", RunStatus.KEPT: "yellow"}.get(run.status, "red")
+            self.screen.line(f"  {run.status:<9} {run.result}", style)
+        return new
+
+    def _knock_of_alarm(self, since: str) -> Answered | None:
+        knocks = self.app.registry.knocks(MODEL)
+        return next((k for k in knocks if k.trigger == Trigger.ALARM and k.decided_at >= since), None)
 
     def broken(self, name: str, content: bytes) -> None:
         """The month's file as it should not be; the next one is its corrected copy under the same name."""
@@ -255,18 +288,49 @@ class Story:
         for reason in upload.reasons:
             self.screen.line(f"  reason    [{reason.code}] {reason.message}", "yellow")
 
-    def on_demand(self) -> None:
-        """A person asks: without need, which is answered no; then insisting, which is done."""
+    def on_demand(self, month: Month) -> None:
+        """A person asks, and is answered; asks again without need, and is told so."""
         say = self.screen.line
-        say("\non demand  a person asks for another retraining on the same data", "bold")
-        with self.screen.doing("asking"):
-            self.refused = actions.ask(self.app, MODEL, "a second opinion")
-        say(f"  decision  {self.refused.answer}: {self.refused.reasons[0]}")
-        with self.screen.doing("asking with --force"):
-            insisted = actions.ask(self.app, MODEL, "a second opinion, please", force=True)
-        say(f"  decision  {insisted.answer} (--force): {insisted.reasons[0]}")
-        if insisted.run_id:
-            self.asked = (insisted, self.run(insisted.run_id))
+        with self.screen.doing("a person asks"):
+            answered = actions.ask(self.app, MODEL, "the summer schedule starts")
+        say(f"  on demand {answered.answer}: {answered.reasons[0]}")
+        new = self.runs()
+        month.runs += new
+        self.asked = next((run for run in new if run.trigger == Trigger.ON_DEMAND), None)
+        with self.screen.doing("a person asks again"):
+            self.refused = actions.ask(self.app, MODEL, "once more, to be sure")
+        say(f"  on demand once more: {self.refused.answer}: {self.refused.reasons[0]}")
+
+    def by_the_clock(self, month: Month) -> None:
+        """Nothing else asked for a retraining: wait for the scheduled rule's own clock."""
+        self.screen.line("  interval  due by the flights' time; the scheduled rule looks every minute")
+        with self.screen.doing("waiting for the scheduled rule, up to a minute"):
+            self._until(lambda: self.started_by(Trigger.INTERVAL) or None, "run by the scheduled rule")
+        month.runs += self.runs()
+
+    def rollback_and_undo(self) -> None:
+        """A person takes the champion out of service, and puts it back; predict follows at once."""
+        champion = self.app.registry.champion(MODEL)
+        assert champion is not None
+        spec, say = self.app.models[MODEL], self.screen.line
+        say("\nrollback  a person takes the champion out of service, and puts it back", "bold")
+        for version, reason in (
+            (champion.previous, "strange predictions for Boston"),
+            (champion.version, "it was the airport, not the model"),
+        ):
+            change = actions.rollback(self.app, spec, version, reason)
+            self.rolled_back.append(change)
+            self._answer_by(version)
+            say(
+                f"  {change.change}  generation {change.generation} is {version}: {reason}; predict answers with it"
+            )
+        actions.resume(self.app, spec)
+        say("  resumed   retraining was paused meanwhile, so that no run undoes what a person did")
+
+    def _answer_by(self, version: str) -> None:
+        """Wait for one more answer by a version."""
+        before = self.caller.answered_by(version)
+        self._until(lambda: self.caller.answered_by(version) > before or None, f"answer by {version}")
 
     def summary(self, seconds: float) -> bool:
         """Print the table, what was to be seen and the way on; returns whether all was seen."""
@@ -296,10 +360,14 @@ class Story:
             and _accepted(self.months) == 12,
             "a better challenger promoted": any(g.change is Change.PROMOTION for g in generations),
             "a challenger that was not better kept out": any(
-                month.run and month.run.status is RunStatus.KEPT for month in self.months
+                run.status is RunStatus.KEPT for run in self.app.registry.runs(MODEL)
             ),
-            "a retraining on demand": bool(self.asked and self.asked[1].status is not RunStatus.FAILED),
-            "a retraining without need refused": bool(self.refused and self.refused.answer == "skip"),
+            "a retraining started by new data": bool(self.started_by(Trigger.DATA)),
+            "one by the alarm, because the metric really fell": bool(self.started_by(Trigger.ALARM)),
+            "one by the interval, on the rule's own clock": bool(self.started_by(Trigger.INTERVAL)),
+            "one on demand": bool(self.asked and self.asked.status is not RunStatus.FAILED),
+            "one without need refused": bool(self.refused and self.refused.answer == "skip"),
+            "a rollback and its undo": [g.change for g in self.rolled_back] == [Change.ROLLBACK] * 2,
             "every new month scored before it was learned from": all(
                 month.quality and month.quality.score is not None for month in self.months[1:]
             ),
@@ -327,8 +395,9 @@ class Story:
         say("  .venv/bin/refit local                   an empty stack for your own models and data")
         return all(seen.values())
 
-    def _until(self, look: Callable[[], Any], what: str) -> Any:
-        return actions.wait_for(look, 120, f"no {what} was recorded in 120 s; see {RESULTS / 'engine.log'}")
+    def _until(self, look: Callable[[], Any], what: str, timeout: float = 120) -> Any:
+        message = f"no {what} was recorded in {timeout:.0f} s; see {RESULTS / 'engine.log'}"
+        return actions.wait_for(look, timeout, message)
 
 
 def _of_batch(records: list[Any], batch_id: str) -> Any:
@@ -336,6 +405,10 @@ def _of_batch(records: list[Any], batch_id: str) -> Any:
         if (record["batch_id"] if isinstance(record, dict) else record.batch_id) == batch_id:
             return record
     return None
+
+
+def _idle(slot: Slot) -> bool:
+    return not slot.running and slot.pending is None
 
 
 def _accepted(months: list[Month]) -> int:
@@ -358,11 +431,14 @@ def _row(month: Month) -> str:
         return f"{month.name[:7]}   not reached"
     drifted = len(month.drift["drifted"]) if month.drift else 0
     quality = f"{month.quality.version} {month.quality.score or 0:.4f}" if month.quality else "-"
-    run = month.run
+    run = month.runs[-1] if month.runs else None
     challenger = f"{run.challenger_score:.4f}" if run and run.challenger_score is not None else "-"
     champion = f"{run.champion_score:.4f}" if run and run.champion_score is not None else "-"
-    result = f"{run.status} ({run.trigger})" if run else (month.answered.answer if month.answered else "-")
-    return f"{month.name[:7]}   {month.upload.rows:>6,}   {drifted:>7}  {quality:<24}  {challenger:<10}  {champion:<8}  {result}"
+    result = ", ".join(f"{run.status} ({run.trigger.replace('_', ' ')})" for run in month.runs) or "-"
+    return (
+        f"{month.name[:7]}   {month.upload.rows:>6,}   {drifted:>7}  {quality:<24}  {challenger:<10}  {champion:<8}  "
+        f"{result}"
+    )
 
 
 def _sample(files: dict[str, bytes]) -> list[dict[str, Any]]:

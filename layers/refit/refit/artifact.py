@@ -16,12 +16,20 @@ MAX_BYTES = 512 << 20
 MAX_UNPACKED_BYTES = 2 << 30
 # Types beyond those that skops trusts by itself. Each only holds data, but for
 # partial and check_array: boosting with categories keeps a partial of check_array,
-# and what a partial holds must be on a list, too.
+# and what a partial holds must be on a list, too. A forged tree can crash the
+# process that predicts with it, not make it do something else.
 ALLOWED_TYPES = (
     "functools.partial",
     "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
     "sklearn.compose._column_transformer._RemainderColsList",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
 )
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from cronsim import CronSim, CronSimError
 
-_EVERY = re.compile(r"(\d+) (hour|hours|day|days)")
+_EVERY = re.compile("([1-9][0-9]{0,4}) (hour|hours|day|days)")
 
 
 def problem(every: str) -> str:
@@ -26,7 +26,7 @@ def problem(every: str) -> str:
 def length(every: str) -> timedelta | None:
     """The interval of "N hours" or "N days"; None for a cron expression."""
     found = _EVERY.fullmatch(every)
-    if not found or not int(found[1]):
+    if not found:
         return None
     return timedelta(**{found[2].rstrip("s") + "s": int(found[1])})
 

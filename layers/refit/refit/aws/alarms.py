@@ -24,15 +24,21 @@ def model_of_alarm(stack: str, name: str) -> str | None:
     return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else None
 
 
-def publish(cloudwatch: Any, stack: str, model: str, score: float, rows: int) -> None:
-    """Publish the champion's score on an upload, with its sample size.
+def metric_name(model: str, version: str = "") -> str:
+    """Of a model's scores, or of those of one version, which its alarm watches.
 
-    One metric name a model: local engines do not tell metrics apart by dimensions.
+    A name for each, not a dimension: local engines do not tell metrics apart by dimensions.
     """
+    return f"Quality-{model}-{version}" if version else f"Quality-{model}"
+
+
+def publish(cloudwatch: Any, stack: str, model: str, version: str, score: float, rows: int) -> None:
+    """Publish the champion's score on an upload, with its sample size."""
     cloudwatch.put_metric_data(
         Namespace=namespace(stack),
         MetricData=[
-            {"MetricName": f"Quality-{model}", "Value": score, "Unit": "None"},
+            {"MetricName": metric_name(model), "Value": score, "Unit": "None"},
+            {"MetricName": metric_name(model, version), "Value": score, "Unit": "None"},
             {"MetricName": f"QualityRows-{model}", "Value": rows, "Unit": "Count"},
         ],
     )
@@ -41,8 +47,10 @@ def publish(cloudwatch: Any, stack: str, model: str, score: float, rows: int) ->
 def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> None:
     """Let the alarm watch for scores below what the champion showed when it was tested.
 
-    Without such a score (an imported champion), and where quality is no trigger, the alarm goes.
-    Repeating this changes nothing.
+    It watches this version's scores only: what the one before it scored says
+    nothing of this one. Without a tested score (an imported champion), and
+    where quality is no trigger, the alarm goes. Repeating this changes nothing
+    but the alarm's state, which starts anew.
     """
     name = alarm_name(stack, version.model)
     if version.tested_low is None or not spec.triggers.quality:
@@ -51,11 +59,11 @@ def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> Non
     cloudwatch.put_metric_alarm(
         AlarmName=name,
         AlarmDescription=(
-            f"{spec.gates.metric} of {version.model} on new data, below what {version.version} showed when it was tested: "
-            f"{version.tested_score:.4f}, by sampling alone at least {version.tested_low:.4f}"
+            f"{spec.gates.metric} of {version.model} on new data, below what {version.version} showed when it was "
+            f"tested: {version.tested_score:.4f}, by sampling alone at least {version.tested_low:.4f}"
         ),
         Namespace=namespace(stack),
-        MetricName=f"Quality-{version.model}",
+        MetricName=metric_name(version.model, version.version),
         Statistic="Minimum",
         Period=PERIOD,
         EvaluationPeriods=1,
@@ -64,3 +72,5 @@ def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> Non
         TreatMissingData="missing",  # no data is neither good nor bad, and the next bad upload alarms anew
         ActionsEnabled=True,
     )
+    reason = f"{version.version} has not been scored on new data yet"
+    cloudwatch.set_alarm_state(AlarmName=name, StateValue="INSUFFICIENT_DATA", StateReason=reason)

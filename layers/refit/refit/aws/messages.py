@@ -13,6 +13,8 @@ from refit.aws.runs import run_of_execution
 from refit.errors import BadMessage
 from refit.policy import Knock, Trigger
 
+MAX_KEY_BYTES = 1024
+
 
 @dataclass(frozen=True)
 class Arrival:
@@ -27,23 +29,19 @@ class Arrival:
 def arrival(event: Any) -> Arrival:
     """Read an EventBridge event "Object Created"; its keys are not quoted."""
     detail = _detail(event)
-    try:
-        found = detail["object"]
-        return Arrival(
-            str(detail["bucket"]["name"]),
-            str(found["key"]),
-            str(found.get("version-id", "")),
-            str(found.get("sequencer", "")),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadMessage(
-            f"not an S3 event 'Object Created': {error!r}; see events/check_drift.json"
-        ) from error
+    found: Any = detail.get("object")
+    bucket, key = _text(detail.get("bucket"), "name"), _text(found, "key")
+    if len(key.encode(errors="replace")) > MAX_KEY_BYTES:
+        raise BadMessage(f"key {key[:100]!r} is longer than the {MAX_KEY_BYTES} bytes that S3 allows")
+    return Arrival(bucket, key, str(found.get("version-id") or ""), str(found.get("sequencer") or ""))
 
 
-def accepted_batch(event: Any) -> tuple[str, str]:
-    """Model and batch of an "Object Created" of a profile."""
-    return keys.batch_of_profile(arrival(event).key)
+def accepted_batch(event: Any, bucket: str) -> tuple[str, str]:
+    """Model and batch of an "Object Created" of a profile in the store bucket."""
+    found = arrival(event)
+    if found.bucket != bucket:
+        raise BadMessage(f"bucket {found.bucket[:80]!r} is not {bucket!r}")
+    return keys.batch_of_profile(found.key)
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class Alarm:
     def knock(self, model: str) -> Knock:
         """The wish for a retraining of a model that this change is; the same change is the same knock."""
         return Knock(
-            knock_id=f"alarm-{self.name}-{self.at}"[:200],
+            knock_id=f"alarm-{self.at}-{self.name}"[:200],  # what tells changes apart comes first
             model=model,
             trigger=Trigger.ALARM,
             reason=f"alarm {self.name}: {self.reason}"[:500],
@@ -111,12 +109,14 @@ def wakeup(event: Any) -> Knock | RunEnded | Alarm:
         return Alarm(
             _text(detail, "alarmName"),
             _text(state, "value"),
-            str(detail["state"].get("reason", "")),
-            str(changed or at),
+            str(detail["state"].get("reason") or ""),
+            str(changed or at)[:40],
         )
     if kind == Event.DRIFT_CHECKED:
-        drifted = detail.get("drifted", [])
-        batch, version = _text(detail, "batch_id"), str(detail.get("version", ""))
+        drifted = detail.get("drifted") or []
+        if not isinstance(drifted, list):
+            raise BadMessage("'drifted' must be a list; see events/request_retraining.drift_checked.json")
+        batch, version = _text(detail, "batch_id")[:100], str(detail.get("version") or "")[:100]
         return Knock(
             # The batch and the champion it was compared with, so that a repeated check is the same knock.
             knock_id=f"drift-{batch}-{version or 'none'}",
@@ -125,7 +125,7 @@ def wakeup(event: Any) -> Knock | RunEnded | Alarm:
             reason=f"{len(drifted)} columns drifted" if drifted else "new data, no drift",
             requested_by="check_drift",
             at=at,
-            drifted=tuple(str(column) for column in drifted),
+            drifted=tuple(str(column)[:500] for column in drifted[:20]),
             batch_id=batch,
         )
     if kind == Event.RETRAINING_REQUESTED:

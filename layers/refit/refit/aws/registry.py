@@ -10,7 +10,7 @@
                        RUN#<8 digits>          one execution
                        KNOCK#<knock>           one wish and the decision on it
                        QUALITY#<batch>#<version>, DRIFT#<batch>#<version>
-    REFUSED            <time>#<event>          an event that was turned away
+    REFUSED            <event>                 an event that was turned away
 
 A record is JSON in `body`; what conditions look at stands beside it.
 """
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
@@ -196,10 +197,13 @@ class Registry:
         return [json.loads(item["body"]["S"]) for item in self._query(f"MODEL#{model}", "DRIFT#")]
 
     def refuse(self, refusal: Refusal) -> None:
-        self._put_once("REFUSED", f"{refusal.at}#{refusal.event_id}", refusal)
+        # By event alone: one without a time is given that of each delivery.
+        self._put_once("REFUSED", refusal.event_id, refusal)
 
     def refusals(self) -> list[Refusal]:
-        return [_read(Refusal, item) for item in self._query("REFUSED")]
+        """Oldest first."""
+        found = [_read(Refusal, item) for item in self._query("REFUSED")]
+        return sorted(found, key=lambda refusal: (refusal.at, refusal.event_id))
 
     def _add_once(self, model: str, sk: str, record: Any) -> None:
         self._put_once(f"MODEL#{model}", sk, record)
@@ -272,8 +276,8 @@ class Registry:
 
 def _run_sk(run_id: str) -> str:
     number = run_id.removeprefix("run-")
-    if not number.isdigit():
-        raise BadMessage(f"{run_id!r} is not the id of a run, such as run-00000001")
+    if not re.fullmatch("[0-9]{1,20}", number):
+        raise BadMessage(f"{run_id[:100]!r} is not the id of a run, such as run-00000001")
     return f"RUN#{int(number):08d}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -46,10 +47,10 @@ def execution_arn(state_machine: str, run: Run) -> str:
 
 def run_of_execution(name: str) -> tuple[str, str]:
     """Model and run id of an execution's name."""
-    model, dash, number = name.rpartition("-run-")
-    if not dash or not number.isdigit():
+    found = re.fullmatch(r"(.+)-(run-[0-9]{8,20})", name)
+    if not found:
         raise BadMessage(f"{name[:100]!r} is not the name of an execution that Refit started")
-    return model, f"run-{number}"
+    return found[1], found[2]
 
 
 def freed(slot: Slot, run: Run) -> Slot:

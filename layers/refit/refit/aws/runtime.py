@@ -149,14 +149,19 @@ def turn_away(event: Any, error: Exception, where: str, app: App) -> str:
     """Record that an event was refused; returns why, in words."""
     fields = event if isinstance(event, dict) else {}
     text = json.dumps(event, sort_keys=True, default=str)
+
+    def told(name: str, otherwise: str, most: int = 100) -> str:
+        # Halves of surrogate pairs are valid JSON, but no text that can be stored.
+        return str(fields.get(name) or otherwise)[:most].encode(errors="replace").decode()
+
     refusal = Refusal(
-        event_id=str(fields.get("id") or hashlib.sha256(text.encode()).hexdigest()[:32])[:100],
-        at=str(fields.get("time") or utc_now())[:40],
+        event_id=told("id", hashlib.sha256(text.encode()).hexdigest()[:32]),
+        at=told("time", utc_now(), 40),
         function=where,
         error=type(error).__name__,
         message=str(error)[:1000],
-        source=str(fields.get("source", ""))[:100],
-        detail_type=str(fields.get("detail-type", ""))[:100],
+        source=told("source", ""),
+        detail_type=told("detail-type", ""),
     )
     app.registry.refuse(refusal)
     metrics.add_metric("EventsRefused", "Count", 1)

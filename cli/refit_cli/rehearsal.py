@@ -1,0 +1,59 @@
+"""Fitting a model on made-up rows, so that a model.py that cannot be stored is known before it is deployed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from refit import artifact
+from refit.contract import Column, ColumnType
+from refit.errors import ArtifactError, ConfigError
+from refit.metrics import Task
+from refit.models import ModelSpec
+from refit.shard import Shard
+from refit.training import assemble, fit
+
+ROWS = 200
+
+
+def rehearse(spec: ModelSpec) -> None:
+    """Build, fit, store and load the model's estimator on rows made up from its contract.
+
+    Raises
+    ------
+    TrainingError
+        When it cannot be fitted on such rows.
+    ConfigError
+        When the fitted estimator holds types that are not allowed.
+    """
+    rng = np.random.default_rng(0)
+    columns, types, words = {}, {}, {}
+    for column in spec.contract.columns:
+        if column.type is not ColumnType.TEXT:
+            types[column.name] = column.type
+            columns[column.name] = _values(column, rng)
+            if column.type is ColumnType.CATEGORY:
+                words[column.name] = list(column.categories or ("a", "b", "c"))
+    if spec.task is Task.BINARY and types[spec.contract.target] is not ColumnType.CATEGORY:
+        columns[spec.contract.target] = np.arange(ROWS) % 2.0
+    elif spec.task is not Task.REGRESSION:
+        kinds = 2 if spec.task is Task.BINARY else len(words.get(spec.contract.target, "abc"))
+        columns[spec.contract.target] = (np.arange(ROWS) % kinds).astype(columns[spec.contract.target].dtype)
+    data = assemble([Shard(columns, types, words)], [False], spec)
+    estimator = fit(data, np.arange(len(data.labels)), spec)
+    try:
+        artifact.dump(estimator)
+    except ArtifactError as error:
+        raise ConfigError(f"{spec.code or 'models/' + spec.name}: {error}") from None
+
+
+def _values(column: Column, rng: np.random.Generator) -> np.ndarray:
+    if column.type is ColumnType.CATEGORY:
+        return rng.integers(len(column.categories or "abc"), size=ROWS).astype(np.int32)
+    if column.type is ColumnType.TIMESTAMP:
+        return np.arange(ROWS) * 1_000_000_000
+    if column.type is ColumnType.BOOLEAN:
+        return rng.integers(2, size=ROWS).astype(float)
+    low = column.min if column.min is not None else (column.max or 1) - 1
+    high = column.max if column.max is not None else low + 1
+    values = rng.uniform(low, high, ROWS)
+    return np.round(values) if column.type is ColumnType.INTEGER else values
