@@ -147,7 +147,9 @@ def _local(args: argparse.Namespace) -> int:
     print("starting ...", flush=True)
     for spec in specs.values():
         rehearse(spec)
-    with local_stack(models=args.models, port=args.port) as stack:
+    # What waits a quarter of an hour on AWS should be seen here while one looks.
+    often = {"TickRate": "rate(1 minute)", "SweepAfterMinutes": "1"}
+    with local_stack(models=args.models, port=args.port, parameters=often) as stack:
         bucket, name = stack.outputs["DataBucketName"], sorted(specs)[0]
         print(
             f"""Refit serves {", ".join(sorted(specs))} at {stack.endpoint}
@@ -157,7 +159,7 @@ In another terminal:
   aws s3 cp data.parquet s3://{bucket}/incoming/{name}/
   refit status {name}
 
-Everything lives in memory and is gone when this ends: Ctrl-C.""",
+The scheduled rule looks every minute. Everything lives in memory and is gone when this ends: Ctrl-C.""",
             flush=True,
         )
         stack.wait()
