@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,6 +96,14 @@ def decision(deployment: Deployment, model: str, batch_id: str) -> Any:
         return next((k for k in deployment.app.registry.knocks(model) if k.batch_id == batch_id), None)
 
     return actions.wait_for(look, 60, "no decision")
+
+
+def invoke(stack: LocalStack, function: str) -> Any:
+    """Invoke a function of the template by its logical name."""
+    functions = stack.client("lambda")
+    names = [each["FunctionName"] for each in functions.list_functions()["Functions"]]
+    name = next(name for name in names if function in name)
+    return json.loads(functions.invoke(FunctionName=name, Payload=b"{}")["Payload"].read())
 
 
 def refit(*arguments: str, code: int = 0) -> str:
@@ -252,12 +261,47 @@ def test_the_tick_finds_an_upload_that_no_event_told_of(deployment: Deployment, 
         Bucket=app.settings.data_bucket, Key=key, Body=rents(99).to_csv(index=False).encode()
     )
     events.enable_rule(Name=rule)
-    functions = stack.client("lambda")
-    name = next(
-        f["FunctionName"]
-        for f in functions.list_functions()["Functions"]
-        if "TickFunction" in f["FunctionName"]
-    )
-    answer = json.loads(functions.invoke(FunctionName=name, Payload=b"{}")["Payload"].read())
-    assert answer["swept"] == 1
+    assert invoke(stack, "TickFunction")["swept"] == 1
     assert actions.wait_for_upload(app, "rents", key, put["VersionId"]).outcome == "accepted"
+
+
+def test_people_are_told_what_they_should_know(deployment: Deployment, stack: LocalStack) -> None:
+    """A quarantined upload reaches whoever subscribed to the topic."""
+    sqs, sns = stack.client("sqs"), stack.client("sns")
+    queue = sqs.create_queue(QueueName="mailbox")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [{**allow, "Resource": arn}]})
+    sqs.set_queue_attributes(QueueUrl=queue, Attributes={"Policy": policy})
+    sns.subscribe(TopicArn=stack.outputs["NotificationsTopicArn"], Protocol="sqs", Endpoint=arn)
+    drop(deployment, "rents", "empty.csv", b"")
+
+    def told() -> str | None:
+        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=1).get("Messages", [])
+        return messages[0]["Body"] if messages else None
+
+    message = json.loads(json.loads(actions.wait_for(told, 30, "nobody was told"))["Message"])
+    assert message["detail-type"] == "Batch Quarantined"
+    assert message["detail"]["key"] == "incoming/rents/empty.csv"
+
+
+def test_models_come_and_go_by_deploying(deployment: Deployment, stack: LocalStack, tmp_path: Path) -> None:
+    """An upload for a model that is deployed later is taken in then; a model that is gone is refused, and keeps its records."""
+    early = drop(deployment, "flats", "early.csv", rents(5).to_csv(index=False).encode())
+    assert early.outcome == "ignored"
+    shutil.copytree(MODELS / "rents", tmp_path / "flats")
+    shutil.copytree(MODELS / "loans", tmp_path / "loans")
+    stack.redeploy(models=tmp_path)
+    app = Deployment.find(tmp_path).app
+    assert invoke(stack, "TickFunction")["swept"] >= 1
+
+    def taken_in() -> Any:
+        upload = app.registry.upload("flats", early.upload_id)
+        return upload if upload and upload.outcome == "accepted" else None
+
+    actions.wait_for(taken_in, 60, "not taken in")
+    actions.wait_for(lambda: app.registry.champion("flats"), 120, "no champion")
+    late = drop(deployment, "rents", "late.csv", rents(6).to_csv(index=False).encode())
+    assert late.outcome == "ignored" and "flats, loans" in late.reasons[0].message
+    assert app.registry.champion("rents") is not None
+    stack.redeploy(models=MODELS)
