@@ -13,7 +13,7 @@ from refit.errors import ChampionMoved, TrainingError
 from refit.evaluation import choose, evaluate, trivial_predictions
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
-from refit.training import Dataset, predict, split
+from refit.training import Dataset, frame_of_shard, predict, split
 
 
 @entrypoint
@@ -41,7 +41,10 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         found = serving.recorded(app.registry, message.model, version)
         estimator = serving.load_version(app.store, found)
         needs = METRICS[spec.gates.metric].needs
-        return predict(estimator, data.frame(index), spec.task, needs, found.classes, data.classes)
+        # In the columns that this version knows: an imported champion, or one from before the contract
+        # changed, knows others than the challenger.
+        frame = frame_of_shard(data.rows.take(index), found.features)
+        return predict(estimator, frame, spec.task, needs, found.classes, data.classes)
 
     selection = {}
     if len(trained) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
 from refit.batches import effective, is_final, upload_id
 from refit.models import ModelSpec
 from refit.policy import Trigger, interval_due
-from refit.records import Run, RunStatus, Slot
+from refit.records import Run, RunStatus, Slot, Tick
 
 MOST_SWEPT = 500  # a tick; what is left is found by the next
 GONE = ("ExecutionDoesNotExist", "ResourceNotFound")
@@ -22,20 +23,24 @@ GONE = ("ExecutionDoesNotExist", "ResourceNotFound")
 
 @entrypoint
 def handler(event: Any, app: App) -> dict[str, Any]:
-    knocked: list[str] = []
+    found: dict[str, str] = {}
     for spec in app.models.values():
         logger.append_keys(model=spec.name)
         slot = app.registry.slot(spec.name)
+        found[spec.name] = "skipped: nothing new"
         if slot.running:
+            found[spec.name] = f"{slot.running} runs"
             look_after_run(app.registry.run(spec.name, slot.running), app)
         elif slot.pending and not (slot.hold and slot.hold["until"] > utc_now()):
-            knocked.append(_again(spec, slot, app))
+            found[spec.name] = _again(spec, slot, app)
         due = _due(spec, slot, app)
         if due:
-            knocked.append(_ask(spec, Trigger.INTERVAL, f"every {spec.triggers.every}, due {due}", due, app))
-    swept = sweep(app)
-    metrics.add_metric("UploadsSwept", "Count", swept)
-    return {"knocked": knocked, "swept": swept}
+            reason = f"every {spec.triggers.every}, due {due}"
+            found[spec.name] = _ask(spec, Trigger.INTERVAL, reason, due, app)
+    tick = Tick(utc_now(), found, sweep(app))
+    app.registry.note_tick(tick)
+    metrics.add_metric("UploadsSwept", "Count", tick.swept)
+    return asdict(tick)
 
 
 def look_after_run(run: Run | None, app: App) -> None:
@@ -108,7 +113,7 @@ def _ask(spec: ModelSpec, trigger: Trigger, reason: str, occasion: str, app: App
     """Knock once for each occasion, however many ticks see it."""
     request_id = f"{trigger}-{occasion}"
     if app.registry.knock(spec.name, f"asked-{request_id}"[:86]):
-        return ""
+        return f"asked before: {request_id}"
     detail = {
         "model": spec.name,
         "trigger": trigger,
@@ -118,4 +123,4 @@ def _ask(spec: ModelSpec, trigger: Trigger, reason: str, occasion: str, app: App
         "force": force,
     }
     app.bus.publish(Event.RETRAINING_REQUESTED, detail)
-    return request_id
+    return f"asked: {request_id}"

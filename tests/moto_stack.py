@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,9 +70,9 @@ def resolve(value: Any) -> Any:
 
 
 def _named(name: str) -> str:
-    resource, dot, attribute = name.partition(".")
-    assert not dot or attribute == "Arn", name
-    return _arn(resource) if dot else _ref(name)
+    resource, _, attribute = name.partition(".")
+    assert attribute in ("", "Arn", "Name"), name
+    return {"": _ref, "Arn": _arn, "Name": lambda name: _arn(name).rpartition(":")[2]}[attribute](resource)
 
 
 def _ref(name: str) -> Any:
@@ -86,7 +87,8 @@ def _ref(name: str) -> Any:
         return resolve(properties["Name"])
     if kind == "AWS::SQS::Queue":
         return f"https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{STACK}-{name}"
-    return _arn(name) if kind == "AWS::Serverless::StateMachine" else f"{STACK}-{name}"
+    by_arn = ("AWS::Serverless::StateMachine", "AWS::SNS::Topic")
+    return _arn(name) if kind in by_arn else f"{STACK}-{name}"
 
 
 def _arn(name: str) -> str:
@@ -97,10 +99,12 @@ def _arn(name: str) -> str:
         "AWS::SQS::Queue": ("sqs", ""),
         "AWS::Serverless::Function": ("lambda", "function:"),
         "AWS::Serverless::StateMachine": ("states", "stateMachine:"),
+        "AWS::Events::Rule": ("events", f"rule/{STACK}/"),
+        "AWS::SNS::Topic": ("sns", ""),
     }[RESOURCES[name]["Type"]]
     if service == "s3":
         return f"arn:aws:s3:::{_ref(name)}"
-    physical = _ref(name) if service == "events" else f"{STACK}-{name}"
+    physical = _ref(name) if path == "event-bus/" else f"{STACK}-{name}"
     return f"arn:aws:{service}:{REGION}:{ACCOUNT}:{path}{physical}"
 
 
@@ -143,7 +147,7 @@ class Stack:
 
     def _module(self, name: str) -> ModuleType:
         if name not in self.warm:
-            spec = importlib.util.spec_from_file_location(f"{name}_in_lambda", ROOT / f"functions/{name}.py")
+            spec = importlib.util.spec_from_file_location(name, ROOT / f"functions/{name}.py")
             assert spec and spec.loader
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
@@ -168,6 +172,43 @@ class Stack:
             yield
         finally:
             client.meta.events.unregister(event, refuse)
+
+    def tick(self) -> Any:
+        """events/tick.json to the function that it wakes."""
+        return self.call("tick", sample("tick"))
+
+    @contextmanager
+    def delivering(self) -> Iterator[None]:
+        """Requests for a retraining reach request_retraining the moment the bus takes them."""
+
+        def deliver(**_: Any) -> None:
+            for event in self.heard("Retraining Requested"):
+                self.call("request_retraining", event)
+
+        meta = self.app.bus.events.meta
+        meta.events.register("after-call.*.PutEvents", deliver)
+        try:
+            yield
+        finally:
+            meta.events.unregister("after-call.*.PutEvents", deliver)
+
+    @contextmanager
+    def counted(self) -> Iterator[Counter[str]]:
+        """How often each operation of AWS is called by the functions."""
+        calls: Counter[str] = Counter()
+        clients = [self.app.s3, self.app.registry.dynamodb, self.app.bus.events]
+        clients += [self.app.sfn, self.app.sqs, self.app.cloudwatch]
+
+        def count(model: Any, **_: Any) -> None:
+            calls[model.name] += 1
+
+        for each in clients:
+            each.meta.events.register("before-call.*", count)
+        try:
+            yield calls
+        finally:
+            for each in clients:
+                each.meta.events.unregister("before-call.*", count)
 
     # ------------------------------------------------------------ uploads
     def put(self, name: str, content: pd.DataFrame | bytes, model: str = "flights") -> tuple[str, str]:
@@ -195,6 +236,16 @@ class Stack:
         found = self.recorded(key, version_id, model)
         assert found
         return found
+
+    def sent(self) -> list[Any]:
+        """What waits in the intake queue, as events of which validate gets one each; it waits no longer."""
+        sqs, url, events = client("sqs"), self.app.settings.intake_queue, []
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            for message in messages:
+                events.append(sample("validate"))
+                events[-1]["Records"][0]["body"] = message["Body"]
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return events
 
     def recorded(self, key: str, version_id: str, model: str = "flights") -> Upload | None:
         return self.app.registry.upload(model, upload_id(self.app.settings.data_bucket, key, version_id))
@@ -312,6 +363,8 @@ def _create() -> None:
         elif resource["Type"] == "AWS::DynamoDB::Table":
             wanted = {k: properties[k] for k in ("KeySchema", "AttributeDefinitions", "BillingMode")}
             client("dynamodb").create_table(TableName=_ref(name), **wanted)
+        elif resource["Type"] == "AWS::SQS::Queue":
+            client("sqs").create_queue(QueueName=f"{STACK}-{name}")
         elif resource["Type"] == "AWS::Events::EventBus":
             client("events").create_event_bus(Name=properties["Name"])
         elif resource["Type"] == "AWS::Serverless::StateMachine":

@@ -190,6 +190,7 @@ def _status(args: argparse.Namespace) -> int:
         return 0
     models, strays = [view.status(app, name) for name in sorted(app.models)], view.strays(app)
     refused = [asdict(refusal) for refusal in app.registry.refusals()]
+    tick = app.registry.last_tick()
 
     def text() -> str:
         return "\n".join(
@@ -197,10 +198,15 @@ def _status(args: argparse.Namespace) -> int:
                 *map(view.status_text, models),
                 *map(view.stray_text, strays),
                 *map(view.refusal_text, refused[-20:]),
+                *([view.tick_text(tick)] if tick else []),
             ]
         )
 
-    _print(args, {"models": models, "ignored": strays, "refused": refused}, text)
+    _print(
+        args,
+        {"models": models, "ignored": strays, "refused": refused, "tick": asdict(tick) if tick else None},
+        text,
+    )
     return 0
 
 

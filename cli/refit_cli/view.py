@@ -9,6 +9,7 @@ from typing import Any
 from refit.aws import inputs, keys
 from refit.aws.runtime import App
 from refit.batches import effective
+from refit.records import Tick
 
 
 def status(app: App, model: str) -> dict[str, Any]:
@@ -92,6 +93,11 @@ def status_text(status: dict[str, Any]) -> str:
 def refusal_text(refusal: dict[str, Any]) -> str:
     what = refusal["detail_type"] or "an event of unknown shape"
     return f"refused      {refusal['at']} {what} by {refusal['function']}: {refusal['message']}"
+
+
+def tick_text(tick: Tick) -> str:
+    found = ", ".join(f"{model} {what}" for model, what in sorted(tick.models.items()))
+    return f"last tick    {tick.at}: {found}; {tick.swept} uploads that no event told of"
 
 
 def stray_text(upload: dict[str, Any]) -> str:

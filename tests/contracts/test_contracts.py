@@ -7,20 +7,22 @@ import inspect
 import json
 import re
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import cache, partial
 
 import pytest
-from moto_stack import RESOURCES, TEMPLATE, resolve
+from moto_stack import ACCOUNT, REGION, RESOURCES, STACK, TEMPLATE, resolve
 from reach import LAYER, ROOT, Reach
 
 from refit import errors
-from refit.aws import keys, messages
+from refit.aws import alarms, keys, messages, runs
 from refit.aws.bus import SOURCE, Event
 from refit.policy import Knock
+from refit.records import Run, RunStatus
 
 ASL = json.loads((ROOT / "statemachine/retraining.asl.json").read_text())
 FILES = sorted(path.stem for path in (ROOT / "functions").glob("*.py"))
 GLOBALS = TEMPLATE["Globals"]["Function"]
+RUN = Run("run-00000001", "flights", RunStatus.RUNNING, "d", "data", (), "ada", "2013-01-01")
 ERRORS = {name for name, value in vars(errors).items() if inspect.isclass(value)}
 
 
@@ -208,9 +210,11 @@ def test_every_setting_is_set_and_every_variable_read():
 
 
 @every_function
-def test_who_starts_executions_is_told_of_which_machine(file):
+def test_a_function_is_told_of_the_machine_and_the_queue_that_it_works_with(file):
     given = FUNCTIONS[file].get("Environment", {}).get("Variables", {})
-    assert ("REFIT_STATE_MACHINE" in given) == any(reach(file).calls("sfn"))
+    queue = {"REFIT_INTAKE_QUEUE", "REFIT_SWEEP_MINUTES"} if any(reach(file).calls("sqs")) else set()
+    machine = {"REFIT_STATE_MACHINE"} if any(reach(file).calls("sfn")) else set()
+    assert set(given) == machine | queue
 
 
 def test_environment_is_read_in_one_place():
@@ -295,12 +299,78 @@ def test_a_parked_message_outlives_the_queue_it_came_from():
 
 @every_function
 def test_whoever_is_called_by_events_has_a_place_for_those_that_failed(file):
-    events = [e for e in FUNCTIONS[file].get("Events", {}).values() if e["Type"] == "EventBridgeRule"]
+    """But for the tick's rule: a tick that could not be delivered is made up for by the next."""
+    events = [e for e in FUNCTIONS[file].get("Events", {}).values() if e["Type"] != "SQS"]
     queue = {"Fn::GetAtt": ["DeadLetterQueue", "Arn"]}
+    assert ("DeadLetterQueue" in FUNCTIONS[file]) == bool(events)
     if events:
         assert FUNCTIONS[file]["DeadLetterQueue"] == {"Type": "SQS", "TargetArn": queue}
     for event in events:
-        assert event["Properties"]["DeadLetterConfig"] == {"Arn": queue}
+        if event["Type"] == "EventBridgeRule":
+            assert event["Properties"]["DeadLetterConfig"] == {"Arn": queue}
+
+
+def test_one_clock_ticks_for_all_models():
+    clocks = [
+        (file, event["Properties"]["Schedule"])
+        for file in FILES
+        for event in FUNCTIONS[file].get("Events", {}).values()
+        if event["Type"] == "Schedule"
+    ]
+    assert clocks == [("tick", {"Ref": "TickRate"})]
+    rate = TEMPLATE["Parameters"]["TickRate"]
+    assert re.fullmatch(rate["AllowedPattern"], rate["Default"])
+
+
+def test_an_upload_is_left_to_its_own_event_before_it_is_swept():
+    parameter = TEMPLATE["Parameters"]["SweepAfterMinutes"]
+    given = FUNCTIONS["tick"]["Environment"]["Variables"]
+    assert given["REFIT_SWEEP_MINUTES"] == {"Ref": "SweepAfterMinutes"}
+    assert parameter["Default"] >= 15
+
+
+def test_people_are_told_over_a_topic_that_only_this_rule_may_publish_to():
+    rule, topic = RESOURCES["WorthKnowing"]["Properties"], resolve({"Ref": "Notifications"})
+    assert rule["EventBusName"] == {"Ref": "EventBus"}
+    (target,) = resolve(rule["Targets"])
+    assert target["Arn"] == topic
+    assert target["DeadLetterConfig"] == {"Arn": resolve({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]})}
+    (policy,) = of_type("SNS::TopicPolicy").values()
+    assert resolve(policy["Topics"]) == [topic]
+    (statement,) = resolve(policy["PolicyDocument"]["Statement"])
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert (statement["Effect"], statement["Action"], statement["Resource"]) == (
+        "Allow",
+        "sns:Publish",
+        topic,
+    )
+    assert statement["Condition"] == {
+        "ArnEquals": {"aws:SourceArn": resolve({"Fn::GetAtt": ["WorthKnowing", "Arn"]})}
+    }
+
+
+def test_people_are_told_of_events_that_exist():
+    pattern = RESOURCES["WorthKnowing"]["Properties"]["EventPattern"]
+    assert pattern["source"] == [SOURCE]
+    told = [Event(kind) for kind in pattern["detail-type"]]  # raises for one that does not exist
+    assert sorted(told) == sorted(
+        [
+            Event.BATCH_QUARANTINED,
+            Event.CHAMPION_PROMOTED,
+            Event.CHAMPION_ROLLED_BACK,
+            Event.RETRAINING_FAILED,
+        ]
+    )
+    for kind in told:
+        assert matches(pattern, OUTGOING[kind.lower().replace(" ", "-")])
+
+
+def test_mail_is_sent_only_to_whom_the_stack_names():
+    assert RESOURCES["Mail"]["Condition"] == "NotifyByEmail"
+    assert TEMPLATE["Parameters"]["NotifyEmail"]["Default"] == ""
+    assert TEMPLATE["Conditions"] == {
+        "NotifyByEmail": {"Fn::Not": [{"Fn::Equals": [{"Ref": "NotifyEmail"}, ""]}]}
+    }
 
 
 def parse_validate(event):
@@ -310,9 +380,10 @@ def parse_validate(event):
 
 PARSERS = {
     "validate": parse_validate,
-    "check_drift": messages.accepted_batch,
-    "check_quality": messages.accepted_batch,
-    "request_retraining": messages.knock,
+    "check_drift": partial(messages.accepted_batch, bucket=resolve({"Ref": "StoreBucket"})),
+    "check_quality": partial(messages.accepted_batch, bucket=resolve({"Ref": "StoreBucket"})),
+    "request_retraining": messages.wakeup,
+    "tick": bool,  # that the clock struck is all that it says
     "predict": messages.predict_request,
 }
 SAMPLES = sorted((ROOT / "events").glob("*.json"))
@@ -346,6 +417,8 @@ def test_samples_match_the_rules_that_deliver_them(path):
     else:
         rules = FUNCTIONS[file].get("Events", {}).values()
         patterns = [rule["Properties"] for rule in rules if rule["Type"] == "EventBridgeRule"]
+        if [rule["Type"] for rule in rules] == ["Schedule"]:
+            patterns = [{"Pattern": {"source": ["aws.events"], "detail-type": ["Scheduled Event"]}}]
     for machine in ("RetrainingStateMachine",):  # its name gets a suffix when it is deployed
         if "stateMachineArn" in event.get("detail", {}):
             event["detail"]["stateMachineArn"] = resolve({"Ref": machine})
@@ -383,7 +456,10 @@ def test_what_refit_announces_and_hears_itself_is_one_sample():
     assert heard == OUTGOING["drift-checked"]
     asked = json.loads((ROOT / "events/request_retraining.json").read_text())
     assert asked == OUTGOING["retraining-requested"]
-    assert isinstance(messages.knock(asked), Knock)
+    assert isinstance(messages.wakeup(asked), Knock)
+    found, checked = OUTGOING["drift-found"], OUTGOING["drift-checked"]
+    assert found["detail"] == checked["detail"]
+    assert found["detail"]["drifted"]
 
 
 def test_samples_name_nobodys_account():
@@ -430,7 +506,7 @@ def test_policies_allow_by_name(file):
             assert "*" not in action
         if "*" in listed(each["Resource"]):
             assert each["Action"] == "cloudwatch:PutMetricData"
-            assert each["Condition"] == {"StringEquals": {"cloudwatch:namespace": "Refit"}}
+            assert each["Condition"] == {"StringEquals": {"cloudwatch:namespace": alarms.namespace(STACK)}}
     assert "Role" not in FUNCTIONS[file]
 
 
@@ -445,27 +521,42 @@ REGISTRY = ast.parse((LAYER / "refit/aws/registry.py").read_text())
 
 
 @cache
-def registry_actions(method):
-    """DynamoDB actions that a method of Registry comes down to; a transaction of puts is PutItem."""
+def registry_nodes(method):
+    """The code of a method of Registry and of all methods that it calls."""
     (registry,) = (node for node in REGISTRY.body if getattr(node, "name", "") == "Registry")
     bodies = {node.name: node for node in registry.body if isinstance(node, ast.FunctionDef)}
+    found, seen, todo = [], {method}, [method]
+    while todo:
+        for node in ast.walk(bodies[todo.pop()]):
+            found.append(node)
+            if isinstance(node, ast.Attribute) and node.attr in bodies and node.attr not in seen:
+                seen.add(node.attr)
+                todo.append(node.attr)
+    return found
+
+
+@cache
+def registry_actions(method):
+    """DynamoDB actions that a method of Registry comes down to; a transaction of puts is PutItem."""
     names = {
         "get_item": "GetItem",
         "query": "Query",
         "put_item": "PutItem",
         "transact_write_items": "PutItem",
     }
-    found, seen, todo = set(), set(), [method]
-    while todo:
-        body = bodies[todo.pop()]
-        seen.add(body.name)
-        for node in ast.walk(body):
-            if isinstance(node, ast.Attribute):
-                if node.attr in names:
-                    found.add(f"dynamodb:{names[node.attr]}")
-                elif node.attr in bodies and node.attr not in seen:
-                    todo.append(node.attr)
-    return found
+    return {
+        f"dynamodb:{names[node.attr]}"
+        for node in registry_nodes(method)
+        if getattr(node, "attr", "") in names
+    }
+
+
+@cache
+def registry_partitions(method):
+    """Partitions of the table that a method of Registry names, as a policy's pattern."""
+    texts = {node.value for node in registry_nodes(method) if isinstance(node, ast.Constant)}
+    found = {f"{text}*" for text in texts if text in ("UPLOADS#", "CONTENT#", "MODEL#")}
+    return found | ({"REFUSED"} & texts)
 
 
 def folder_of(place, call, top):
@@ -493,13 +584,22 @@ def needed(file):
     for place, method, call in code.calls("store"):
         action = "s3:GetObject" if method.startswith("get") else "s3:PutObject"
         found.add((action, folder_of(place, call, code.nodes[place])))
-    for owner, action in (
-        ("bus", "events:PutEvents"),
-        ("sfn", "states:StartExecution"),
-        ("cloudwatch", "cloudwatch:PutMetricData"),
-    ):
-        if any(code.calls(owner)):
-            found.add((action, ""))
+    for owner, service in (("bus", "events"), ("sfn", "states"), ("cloudwatch", ""), ("sqs", "")):
+        for _, method, _ in code.calls(owner):
+            action = "PutEvents" if owner == "bus" else "".join(map(str.capitalize, method.split("_")))
+            found.add((f"{service or owner}:{action}", ""))
+    return found
+
+
+def needed_of_people(file):
+    """Actions on the data bucket that a function's code comes down to."""
+    code, found = reach(file), set()
+    if ("refit.aws.store", "open_version") in code.nodes:
+        found |= {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
+    for _, method, call in code.calls("s3"):
+        if method == "get_paginator":
+            assert call.args[0].value == "list_object_versions"
+            found.add("s3:ListBucketVersions")
     return found
 
 
@@ -511,8 +611,54 @@ def test_a_function_may_do_what_its_code_does_and_no_more(file):
         given |= {(action, folder) for folder in prefixes(file, action)}
     assert given == needed(file)
     of_people = {action for action, resource in allowed(file) if resource.startswith(data)}
-    reads = ("refit.aws.store", "open_version") in reach(file).nodes
-    assert of_people == ({"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"} if reads else set())
+    assert of_people == needed_of_people(file)
+    elsewhere = {action for action, resource in allowed(file) if action.startswith("s3:")} - of_people
+    assert elsewhere <= {"s3:GetObject", "s3:PutObject"}
+
+
+def test_rights_name_what_they_are_about():
+    """A metric's namespace, an alarm's and an execution's name, a prefix to list: this stack's own."""
+    arn = f"{REGION}:{ACCOUNT}"
+    tick, promote = allowed("tick"), allowed("promote")
+    machine = resolve({"Ref": "RetrainingStateMachine"})
+    execution = machine.replace(":stateMachine:", ":execution:")
+    assert ("states:DescribeExecution", f"{execution}:*") in tick
+    assert ("states:StartExecution", machine) in tick & allowed("request_retraining")
+    assert ("sqs:SendMessage", resolve({"Fn::GetAtt": ["IntakeQueue", "Arn"]})) in tick
+    (listing,) = (each for each in statements(FUNCTIONS["tick"]) if each["Action"] == "s3:ListBucketVersions")
+    assert listing["Condition"] == {"StringLike": {"s3:prefix": f"{keys.INCOMING}*"}}
+    alarm = f"arn:aws:cloudwatch:{arn}:alarm:{alarms.alarm_name(STACK, '*')}"
+    assert {
+        (f"cloudwatch:{action}", alarm) for action in ("PutMetricAlarm", "SetAlarmState", "DeleteAlarms")
+    } <= promote
+    assert runs.execution_arn(machine, RUN).startswith(f"{execution}:")
+
+
+def announced(file):
+    """Detail types that a function's code hands on to be published; those it only compares with are not."""
+    return {
+        Event[argument.attr].value
+        for top in reach(file).nodes.values()
+        for node in ast.walk(top)
+        if isinstance(node, ast.Call)
+        for argument in node.args
+        if isinstance(argument, ast.Attribute)
+        and getattr(argument.value, "id", "") == "Event"
+        and argument.attr in Event.__members__
+    }
+
+
+@every_function
+def test_a_function_may_announce_what_its_code_announces_and_no_more(file):
+    given = [
+        each["Condition"] for each in statements(FUNCTIONS[file]) if each["Action"] == "events:PutEvents"
+    ]
+    if not announced(file):
+        assert given == []
+        return
+    ((condition,),) = [list(each.values()) for each in given]
+    assert condition["events:source"] == SOURCE
+    assert set(listed(condition["events:detail-type"])) == announced(file)
 
 
 def test_every_folder_of_the_store_is_somebodys():
@@ -528,12 +674,12 @@ def test_every_folder_of_the_store_is_somebodys():
 
 
 @every_function
-def test_registry_records_are_only_those_of_models_and_uploads(file):
+def test_registry_records_are_only_those_that_its_code_names(file):
     for each in statements(FUNCTIONS[file]):
         if any(action.startswith("dynamodb:") for action in listed(each["Action"])):
             keys_allowed = each["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-            assert set(keys_allowed) <= {"UPLOADS#*", "CONTENT#*", "MODEL#*"}
-            assert "CONTENT#*" not in keys_allowed or file == "validate"
+            methods = {method for _, method, _ in reach(file).calls("registry")}
+            assert set(keys_allowed) == set().union(*map(registry_partitions, methods))
 
 
 # ---------------------------------------------------------------- promise 12: nobody writes where his own trigger listens
@@ -590,18 +736,8 @@ def test_nobody_announces_what_wakes_himself():
     for file in FILES:
         rules = [e for e in FUNCTIONS[file].get("Events", {}).values() if e["Type"] == "EventBridgeRule"]
         heard = {kind for rule in rules for kind in rule["Properties"]["Pattern"]["detail-type"]}
-        told = {
-            Event[node.attr].value
-            for top in reach(file).nodes.values()
-            for node in ast.walk(top)
-            if isinstance(node, ast.Attribute)
-            and getattr(node.value, "id", "") == "Event"
-            and node.attr in Event.__members__
-        }
-        if file == "request_retraining":
-            told -= {Event.DRIFT_CHECKED, Event.RETRAINING_REQUESTED}  # messages.knock compares with them
-            assert told == {Event.RETRAINING_DECIDED, Event.RETRAINING_FAILED}
-        assert not told & heard, file
+        assert not announced(file) & heard, file
+    assert announced("request_retraining") == {Event.RETRAINING_DECIDED, Event.RETRAINING_FAILED}
 
 
 # ---------------------------------------------------------------- storage

@@ -1,7 +1,7 @@
 import pytest
 from rows import flights
 
-from refit.errors import ArtifactError, BadMessage, UnknownModel
+from refit.errors import ArtifactError
 
 
 def check(stack, upload):
@@ -37,8 +37,10 @@ def test_a_batch_is_compared_with_what_the_champion_learned_from(stack):
     answer = check(stack, upload)
     assert answer["version"] == "v1"
     assert [message.split(":")[0] for message in answer["drifted"]] == ["temperature"]
-    (event,) = stack.heard()
-    assert event["detail"]["n_drifted"] == 1
+    found, checked = stack.heard()
+    assert (found["detail-type"], checked["detail-type"]) == ("Drift Found", "Drift Checked")
+    assert found["detail"] == checked["detail"]
+    assert checked["detail"]["n_drifted"] == 1
     (recorded,) = stack.app.registry.drifts("flights")
     assert recorded["drifted"] == ["temperature"]
     assert recorded["reference_rows"] == 400
@@ -71,9 +73,9 @@ def test_only_profiles_of_deployed_models_are_read(stack):
     upload = stack.upload("2013-01.parquet", flights(400))
     event = stack.profile_event("check_drift", upload.batch_id)
     shard = {**event, "detail": {**event["detail"], "object": {"key": "accepted/flights/b/shard.npz"}}}
-    with pytest.raises(BadMessage, match="not the key of a profile"):
-        stack.call("check_drift", shard)
-    with pytest.raises(UnknownModel, match="known models"):
-        stack.call("check_drift", stack.profile_event("check_drift", "b", model="trains"))
+    assert "not the key of a profile" in stack.call("check_drift", shard)["reasons"][0]
+    other = stack.profile_event("check_drift", "b", model="trains") | {"id": "another"}
+    assert "known models" in stack.call("check_drift", other)["reasons"][0]
+    assert sorted(each.error for each in stack.app.registry.refusals()) == ["BadMessage", "UnknownModel"]
     with pytest.raises(ArtifactError, match="missing"):
         stack.call("check_drift", stack.profile_event("check_drift", "no-such-batch"))

@@ -5,7 +5,7 @@ import pytest
 from moto_stack import sample
 from rows import flights
 
-from refit.errors import AwsUnavailable, BadMessage, UnknownModel
+from refit.errors import AwsUnavailable
 from refit.records import RunStatus
 
 RUN_1, RUN_2 = "run-00000001", "run-00000002"
@@ -206,13 +206,16 @@ def test_without_a_record_nothing_is_started(stack, data):
 
 # ---------------------------------------------------------------- what arrives is not trusted
 def test_an_unknown_model_is_refused_with_the_known_ones(stack):
-    with pytest.raises(UnknownModel, match="known models: fares, flights, species"):
-        stack.ask(model="flihgts")
+    (reason,) = stack.ask(model="flihgts")["reasons"]
+    assert "known models: fares, flights, species" in reason
+    (refusal,) = stack.app.registry.refusals()
+    assert (refusal.error, refusal.message) == ("UnknownModel", reason)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
+        ({"detail-type": "Drift Checked", "detail": {"drifted": 7}}, "'drifted' must be a list"),
         ({"detail-type": "Something Else"}, "does not ask for a retraining"),
         ({"detail": None}, "has no 'detail'"),
         ({"detail": {"reason": "no model"}}, "'model' is missing"),
@@ -221,12 +224,26 @@ def test_an_unknown_model_is_refused_with_the_known_ones(stack):
     ],
 )
 def test_an_event_of_another_shape_is_refused_by_name(stack, change, says):
-    with pytest.raises(BadMessage, match=says):
-        stack.call("request_retraining", sample("request_retraining", **change))
+    event = sample("request_retraining", **change)
+    answer = stack.call("request_retraining", event)
+    assert answer["answer"] == "refused"
+    assert says in answer["reasons"][0]
+    (refusal,) = stack.app.registry.refusals()
+    assert (refusal.event_id, refusal.at, refusal.error) == (event["id"], event["time"], "BadMessage")
+    assert (refusal.function, refusal.source) == ("request_retraining", "refit")
+    assert stack.app.registry.knocks("flights") == []
 
 
-def test_the_end_of_an_execution_that_somebody_else_named_is_refused(stack):
+@pytest.mark.parametrize(
+    "name", ["my-own-try", "flights-run-²", "flights-run-" + "٣" * 8, "flights-run-" + "9" * 5000]
+)
+def test_the_end_of_an_execution_that_somebody_else_named_is_refused(stack, name):
     event = stack.ended(RUN_1)
-    event["detail"]["name"] = "my-own-try"
-    with pytest.raises(BadMessage, match="not the name of an execution that Refit started"):
-        stack.call("request_retraining", event)
+    event["detail"]["name"] = name
+    answer = stack.call("request_retraining", event)
+    assert "not the name of an execution that Refit started" in answer["reasons"][0]
+    assert len(stack.app.registry.refusals()) == 1
+
+
+def test_the_end_of_a_run_that_nobody_recorded_is_refused(stack):
+    assert "flights has no run-00000001" in end(stack, RUN_1)["reasons"][0]

@@ -1,6 +1,18 @@
 """Which uploads are learned from, and in which order."""
 
-from refit.batches import Outcome, Upload, batch_id, effective, inputs_digest, upload_id
+import pytest
+
+from refit.batches import (
+    Code,
+    Outcome,
+    Reason,
+    Upload,
+    batch_id,
+    effective,
+    inputs_digest,
+    is_final,
+    upload_id,
+)
 
 
 def upload(key: str, content: str, at: str, **more) -> Upload:
@@ -91,3 +103,23 @@ def test_frozen_inputs_have_one_name_in_any_order():
         len({inputs_digest(["a", "b"], "spec"), inputs_digest(["a"], "spec"), inputs_digest(["a", "b"], "t")})
         == 3
     )
+
+
+# --- whether anything is left to do
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ACCEPTED, Outcome.QUARANTINED, Outcome.IGNORED])
+def test_an_outcome_is_final_once_it_was_announced(outcome):
+    assert is_final(upload("k", "c", "2024", outcome=outcome, announced=True), {"m"})
+    assert not is_final(upload("k", "c", "2024", outcome=outcome), {"m"})
+
+
+def test_what_failed_by_our_fault_stays_where_it_is_until_a_person_sends_it_again():
+    assert is_final(upload("k", "c", "2024", outcome=Outcome.PARKED), {"m"})
+
+
+def test_an_upload_for_an_unknown_model_is_final_until_that_model_is_deployed():
+    reasons = (Reason(Code.UNKNOWN_MODEL, "no model 'm'"),)
+    ignored = upload("k", "c", "2024", outcome=Outcome.IGNORED, announced=True, reasons=reasons)
+    assert is_final(ignored, {"other"})
+    assert not is_final(ignored, {"m", "other"})

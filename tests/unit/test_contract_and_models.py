@@ -268,3 +268,25 @@ def test_model_py_is_loaded_or_says_what_is_wrong(tmp_path):
 
 def test_every_metric_belongs_to_a_task_and_can_be_declared():
     assert all(metric.tasks and metric.needs in ("proba", "label", "value") for metric in METRICS.values())
+
+
+# --- triggers
+
+
+def test_triggers_are_read(tmp_path):
+    text = GOOD + '[triggers]\nevery = "30 days"\nalarms = ["pager"]\nquality = false\ndrift_psi = 0.25\n'
+    triggers = load_model(folder(tmp_path, text)).triggers
+    assert (triggers.every, triggers.alarms, triggers.quality) == ("30 days", ("pager",), False)
+    assert triggers.drift_psi == 0.25
+
+
+@pytest.mark.parametrize("every", ["soon", "0 days", "1 week", "99999999999 days", "0 0 31 2 *", "* * *"])
+def test_an_interval_that_means_nothing_is_refused_with_what_it_could_be(tmp_path, every):
+    (mistake,) = mistakes(tmp_path, f'{GOOD}[triggers]\nevery = "{every}"\n')
+    assert "triggers.every: " in mistake
+    assert 'neither "12 hours", "30 days" nor a cron expression such as "0 6 * * 1"' in mistake
+
+
+def test_a_distance_that_any_batch_has_is_refused(tmp_path):
+    (mistake,) = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_psi = 0\n")
+    assert "triggers.drift_psi: must be above 0" in mistake

@@ -226,3 +226,29 @@ def test_trivial_guesses_are_shares_majority_or_mean():
 )
 def test_the_best_finite_score_is_chosen_and_a_tie_goes_to_the_first_declared(scores, chosen):
     assert choose(scores, ("full", "recent")) == chosen
+
+
+# --- what sampling alone may take off a score
+
+
+def test_the_low_end_of_a_score_is_the_score_where_every_block_is_alike():
+    """Every fifth row wrong: two in each block of ten, so each draw scores 0.8 exactly."""
+    assert judge(wrong_at(*range(2, N, 5))).challenger_low == pytest.approx(0.8)
+
+
+def test_the_low_end_of_a_score_is_as_far_below_as_the_blocks_differ():
+    """Half of the 40 blocks are right, half are wrong: a draw's mean has the deviation 0.5/sqrt(40) = 0.079,
+    its first percentile lies 2.33 of them below 0.5: about 0.32."""
+    wrong = [i for i in range(N) if (i // 10) % 2]
+    found = judge(wrong_at(*wrong))
+    assert found.challenger_score == 0.5
+    assert found.challenger_low == pytest.approx(0.32, abs=0.05)
+
+
+def test_the_low_end_does_not_depend_on_the_champion_and_is_the_same_again():
+    noisy = wrong_at(*range(0, N, 3))
+    assert judge(noisy).challenger_low == judge(noisy, TRUTH).challenger_low == judge(noisy).challenger_low
+
+
+def test_without_a_score_there_is_no_low_end():
+    assert judge(np.full(N, np.nan), metric="roc_auc", baseline=HALF).challenger_low is None

@@ -133,9 +133,22 @@ def test_a_quiet_batch_starts_nothing_by_itself():
 
 
 def test_a_pending_knock_gets_its_turn_when_the_run_has_ended():
-    found = decide(knock(Trigger.RUN_ENDED), state(), SPEC, NOW)
+    found = decide(knock(Trigger.PENDING), state(), SPEC, NOW)
     assert found.answer is Answer.RETRAIN
     assert found.reasons == ("pending since 2024-07-01T11:00:00Z: because I say so", "1500 new rows")
+
+
+@pytest.mark.parametrize("trigger", [Trigger.ALARM, Trigger.INTERVAL])
+def test_an_alarm_and_an_interval_are_reason_enough_where_there_are_new_rows(trigger):
+    found = decide(knock(trigger), state(), SPEC, NOW)
+    assert (found.answer, found.reasons) == (Answer.RETRAIN, ("because I say so", "1500 new rows"))
+    assert decide(knock(trigger), state(new=999), SPEC, NOW).answer is Answer.SKIP
+    assert decide(knock(trigger), state(new=0), SPEC, NOW).answer is Answer.SKIP
+
+
+def test_an_alarm_and_drift_are_both_told():
+    found = decide(knock(Trigger.ALARM, drifted=("x moved",)), state(), SPEC, NOW)
+    assert found.reasons == ("drift in 1 columns: x moved", "because I say so", "1500 new rows")
 
 
 @given(

@@ -9,8 +9,9 @@ from rows import fares, flights, species
 
 from refit.errors import AwsUnavailable, TrainingError
 from refit.records import Change, Generation, RunStatus
+from refit_cli.actions import resume, rollback
 
-RUN_1, RUN_2 = "run-00000001", "run-00000002"
+RUN_1, RUN_2, RUN_3 = "run-00000001", "run-00000002", "run-00000003"
 
 
 def test_an_upload_ends_in_a_champion_that_predicts(workflow):
@@ -144,6 +145,35 @@ def test_a_champion_that_moved_during_the_run_is_kept(workflow):
     assert workflow.states(f"flights-{RUN_2}")[-3:] == ["Promote", "KeepChampion", "ChampionKept"]
     assert registry.run("flights", RUN_2).status is RunStatus.KEPT
     assert registry.champion("flights").generation == 2
+
+
+def test_a_rollback_during_a_run_stays_and_the_same_inputs_run_again_once_resumed(workflow):
+    workflow.upload("2013-01.parquet", flights(400))
+    workflow.stack.promoted("flights", "2013-02.parquet", flights(800, month=2, flipped=True))
+    app, rolled = workflow.stack.app, []
+    spec = app.models["flights"]
+
+    def before(event):
+        if not rolled:
+            rolled.append(rollback(app, spec, "v1", "too many delays"))
+
+    workflow.before["promote"] = before
+    workflow.stack.upload("2013-03.parquet", flights(800, month=3))
+    workflow.stack.ask("r3")
+    workflow.stack.ask("r4")  # waits for the end of the run, and then for that of the pause
+    workflow.settle()
+    registry = app.registry
+    assert registry.run("flights", RUN_3).status is RunStatus.KEPT
+    assert (registry.champion("flights").version, registry.champion("flights").generation) == ("v1", 3)
+    assert workflow.stack.executions()[-1] == f"flights-{RUN_3}"
+
+    with workflow.stack.delivering():
+        answer = resume(app, spec)
+    assert (answer.answer, answer.run_id) == ("retrain", "run-00000004")
+    workflow.settle()
+    again = registry.run("flights", "run-00000004")
+    assert again.inputs_digest == registry.run("flights", RUN_3).inputs_digest
+    assert (again.champion, again.generation) == ("v1", 3)
 
 
 def test_new_data_during_a_run_leads_to_one_run_after_it(workflow):

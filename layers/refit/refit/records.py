@@ -124,6 +124,15 @@ class Answered:
 
 
 @dataclass(frozen=True)
+class Tick:
+    """The newest look of the scheduled rule: what it found of each model, and how many uploads no event told of."""
+
+    at: str
+    models: dict[str, str]
+    swept: int
+
+
+@dataclass(frozen=True)
 class Refusal:
     """An event that was turned away: of unknown shape, for an unknown model, from elsewhere."""
 

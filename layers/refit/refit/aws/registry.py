@@ -11,6 +11,7 @@
                        KNOCK#<knock>           one wish and the decision on it
                        QUALITY#<batch>#<version>, DRIFT#<batch>#<version>
     REFUSED            <event>                 an event that was turned away
+    TICK               LAST                    the newest look of the scheduled rule
 
 A record is JSON in `body`; what conditions look at stands beside it.
 """
@@ -29,7 +30,7 @@ from botocore.exceptions import ClientError
 
 from refit.batches import Upload
 from refit.errors import BadMessage, ChampionMoved, Conflict
-from refit.records import Answered, Generation, Quality, Refusal, Run, RunStatus, Slot, Version
+from refit.records import Answered, Generation, Quality, Refusal, Run, RunStatus, Slot, Tick, Version
 
 T = TypeVar("T")
 Item = dict[str, Any]
@@ -199,6 +200,19 @@ class Registry:
     def refuse(self, refusal: Refusal) -> None:
         # By event alone: one without a time is given that of each delivery.
         self._put_once("REFUSED", refusal.event_id, refusal)
+
+    def note_tick(self, tick: Tick) -> None:
+        """Remember the newest tick; an older one that comes late is passed over."""
+        put = _put(self.table, _item("TICK", "LAST", tick, at=tick.at), "at", tick.at)["Put"]
+        put["ConditionExpression"] = "attribute_not_exists(#guard) OR #guard <= :expected"
+        try:
+            self.dynamodb.put_item(**put)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+
+    def last_tick(self) -> Tick | None:
+        return self._get(Tick, "TICK", "LAST")
 
     def refusals(self) -> list[Refusal]:
         """Oldest first."""
