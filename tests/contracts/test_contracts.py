@@ -556,7 +556,7 @@ def registry_partitions(method):
     """Partitions of the table that a method of Registry names, as a policy's pattern."""
     texts = {node.value for node in registry_nodes(method) if isinstance(node, ast.Constant)}
     found = {f"{text}*" for text in texts if text in ("UPLOADS#", "CONTENT#", "MODEL#")}
-    return found | ({"REFUSED"} & texts)
+    return found | ({"REFUSED", "TICK"} & texts)
 
 
 def folder_of(place, call, top):

@@ -1,6 +1,6 @@
 """The one clock: intervals, knocks that waited, lost uploads, lost runs."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from moto_stack import client, sample
@@ -12,9 +12,17 @@ from refit.errors import AwsUnavailable
 from refit.records import RunStatus
 
 RUN_1, RUN_2 = "run-00000001", "run-00000002"
-QUIET = {"knocked": [], "swept": 0}
+QUIET = ("skipped: nothing new", 0)  # what a tick found of the model, and how many uploads it swept
 DONE = {"batchItemFailures": []}
 LONG_AGO, FAR_OFF = "2013-01-01T00:00:00Z", "2999-01-01T00:00:00Z"
+
+
+def looked(stack):
+    """What a tick found of flights, and how many uploads it swept; it says the same in the registry."""
+    tick = stack.tick()
+    assert asdict(stack.app.registry.last_tick()) == tick
+    assert tick["models"].keys() == stack.app.models.keys()
+    return tick["models"]["flights"], tick["swept"]
 
 
 def hold(stack, until):
@@ -52,11 +60,11 @@ def test_an_interval_that_is_due_knocks_once_however_many_ticks_see_it(stack, de
     declare(every="20 days")
     stack.promoted("flights", "2013-01.parquet", flights(400))
     stack.heard()
-    assert stack.tick() == QUIET
+    assert looked(stack) == QUIET
     stack.upload("2013-02.parquet", flights(400, month=2))
     stack.heard()
     name = "interval-2013-01-21T06:39:00Z"
-    assert stack.tick()["knocked"] == stack.tick()["knocked"] == [name]  # nobody has answered yet
+    assert looked(stack) == looked(stack) == (f"asked: {name}", 0)  # nobody has answered yet
     both = stack.heard("Retraining Requested")
     for event in both:
         stack.call("request_retraining", event)
@@ -66,7 +74,7 @@ def test_an_interval_that_is_due_knocks_once_however_many_ticks_see_it(stack, de
     assert knock.reasons == ("every 20 days, due 2013-01-21T06:39:00Z", "400 new rows")
     with stack.delivering():
         for _ in range(3):
-            assert stack.tick()["knocked"] == [""]
+            assert looked(stack) == (f"asked before: {name}", 0)
     assert len(knocks(stack, "interval")) == 1
     assert stack.executions() == [f"flights-{RUN_1}", f"flights-{RUN_2}"]
 
@@ -105,7 +113,7 @@ def test_an_interval_with_nothing_new_is_recorded_as_a_skip_too(stack, declare):
 def test_before_the_first_run_no_interval_is_due(stack, declare):
     declare(every="1 hour")
     stack.upload("2013-01.parquet", flights(400))
-    assert stack.tick() == QUIET
+    assert looked(stack) == QUIET
 
 
 # ---------------------------------------------------------------- knocks that waited
@@ -130,7 +138,7 @@ def test_a_knock_that_waited_for_nothing_is_answered_and_forgotten(stack):
     hold(stack, None)
     with stack.delivering():
         stack.tick()
-        assert stack.tick() == QUIET
+        assert looked(stack) == QUIET
     (knock,) = knocks(stack, "pending")
     assert knock.answer == "skip"
     assert stack.app.registry.slot("flights").pending is None
@@ -169,7 +177,7 @@ def test_a_start_that_was_lost_is_made_up_for(stack):
         stack.ask()
     assert stack.executions() == []
     for _ in range(2):
-        assert stack.tick() == QUIET
+        assert looked(stack) == (f"{RUN_1} runs", 0)
         assert stack.executions() == [f"flights-{RUN_1}"]
     assert stack.app.registry.run("flights", RUN_1).status is RunStatus.RUNNING
 
@@ -179,7 +187,7 @@ def test_a_run_that_runs_is_left_alone(stack):
     stack.ask()
     stack.heard()
     before = stack.app.registry.slot("flights")
-    assert stack.tick() == QUIET
+    assert looked(stack) == (f"{RUN_1} runs", 0)
     assert stack.app.registry.slot("flights") == before
     assert stack.heard() == []
 
@@ -192,7 +200,7 @@ def test_an_execution_that_ended_untold_closes_the_run_and_the_pending_knock_has
     arn = stack.execution(f"flights-{RUN_1}")["executionArn"]
     client("stepfunctions").stop_execution(executionArn=arn)
     stack.heard()
-    assert stack.tick() == QUIET
+    assert looked(stack) == (f"{RUN_1} runs", 0)
     run = stack.app.registry.run("flights", RUN_1)
     assert run.status is RunStatus.FAILED
     assert run.result.startswith("the execution ended as ABORTED without a verdict")
@@ -249,7 +257,7 @@ def test_what_is_final_or_deleted_is_not_touched(stack, swept):
     for version in client("s3").list_object_versions(Bucket=bucket, Prefix=key)["Versions"]:
         client("s3").delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
     stack.app.s3.delete_object(Bucket=bucket, Key="incoming/flights/good.parquet")  # a marker, no version
-    assert stack.tick() == QUIET
+    assert looked(stack) == QUIET
     assert stack.sent() == []
 
 
@@ -282,7 +290,7 @@ def test_what_failed_by_our_fault_stays_parked(stack, swept):
     with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
         stack.call("validate", stack.arrival(key, version, tries=5))
     assert stack.recorded(key, version).outcome is Outcome.PARKED
-    assert stack.tick() == QUIET
+    assert looked(stack) == QUIET
 
 
 def test_what_the_sweep_sends_and_an_event_that_was_only_late_are_one_upload(stack, swept):
@@ -296,19 +304,34 @@ def test_what_the_sweep_sends_and_an_event_that_was_only_late_are_one_upload(sta
 # ---------------------------------------------------------------- what a tick costs
 def test_a_tick_with_nothing_to_do_is_a_handful_of_calls(stack, declare):
     with stack.counted() as calls:
-        assert stack.tick() == QUIET
-    assert calls == {"GetItem": 3, "ListObjectVersions": 1}  # three slots, one listing
+        stack.tick()
+    assert calls == {
+        "GetItem": 3,
+        "ListObjectVersions": 1,
+        "PutItem": 1,
+    }  # three slots, a listing, its own record
 
     declare(every="30 days")
     stack.promoted("flights", "2013-01.parquet", flights(400))
     for day in range(10):
         stack.upload(f"2013-01-{day}.parquet", flights(20, seed=day + 1))
     with stack.counted() as calls:
-        assert stack.tick() == QUIET
+        stack.tick()
     # The last run and the uploads for the interval, the uploads again for the sweep; eleven of them or one.
-    assert calls == {"GetItem": 4, "Query": 2, "ListObjectVersions": 1}
+    assert calls == {"GetItem": 4, "Query": 2, "ListObjectVersions": 1, "PutItem": 1}
 
 
 def test_the_clock_says_nothing_but_that_it_struck(stack):
     for event in (sample("tick"), {}, None, {"detail": {"model": "no such"}}):
-        assert stack.call("tick", event) == QUIET
+        assert stack.call("tick", event)["models"]["flights"] == QUIET[0]
+
+
+def test_a_tick_that_comes_late_does_not_stand_for_the_newest(stack):
+    stack.tick()
+    registry = stack.app.registry
+    newest = registry.last_tick()
+    registry.note_tick(replace(newest, at=LONG_AGO, swept=9))
+    assert registry.last_tick() == newest
+    later = replace(newest, at=FAR_OFF)
+    registry.note_tick(later)
+    assert registry.last_tick() == later
