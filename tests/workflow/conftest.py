@@ -1,5 +1,9 @@
+import functools
+import threading
+
 import pytest
 from moto.awslambda_simple.models import LambdaSimpleBackend
+from moto.dynamodb.models import DynamoDBBackend
 from moto_stack import moto_stack
 from moto_workflow import Workflow
 
@@ -7,7 +11,28 @@ from refit_cli.oracle import check
 
 
 @pytest.fixture
-def workflow(monkeypatch):
+def one_write_at_a_time(monkeypatch):
+    """Executions run in threads of their own, and moto's table is not made for that.
+
+    It copies the table before a transaction and puts the copy back when the
+    transaction is refused: what others wrote in between would be gone.
+    """
+    lock = threading.RLock()
+
+    def guarded(method):
+        @functools.wraps(method)
+        def write(*args, **kwargs):
+            with lock:
+                return method(*args, **kwargs)
+
+        return write
+
+    for name in ("put_item", "transact_write_items"):
+        monkeypatch.setattr(DynamoDBBackend, name, guarded(getattr(DynamoDBBackend, name)))
+
+
+@pytest.fixture
+def workflow(monkeypatch, one_write_at_a_time):
     """A stack that runs; once it is at rest the oracle has the last word."""
     config = {"stepfunctions": {"execute_state_machine": True}, "lambda": {"use_docker": False}}
     with moto_stack(monkeypatch, **config) as stack:
