@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from moto_stack import client, sample
-from rows import flights, species
+from rows import fares, flights, species
 
 from refit.aws.alarms import model_of_alarm
 from refit.records import RunStatus
@@ -55,12 +55,13 @@ def test_a_promotion_lets_an_alarm_watch_for_less_than_what_was_tested(stack):
 
 
 def test_the_next_champion_is_watched_by_its_own_score_from_anew(stack):
-    stack.promoted("flights", "2013-01.parquet", flights(400))
-    client("cloudwatch").set_alarm_state(AlarmName=NAME, StateValue="ALARM", StateReason="v1 fell")
-    stack.promoted("flights", "2013-02.parquet", flights(800, month=2, flipped=True))
-    alarm = alarms()[NAME]
-    assert alarm["Threshold"] == stack.app.registry.version("flights", "v2").tested_low
-    assert alarm["MetricName"] == "Quality-flights-v2"
+    name = "refit-quality-fares"
+    stack.promoted("fares", "2013-01.parquet", fares(300))
+    client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="v1 fell")
+    stack.promoted("fares", "2013-02.parquet", fares(300, month=2))
+    alarm = alarms()[name]
+    assert alarm["Threshold"] == stack.app.registry.version("fares", "v2").tested_low
+    assert alarm["MetricName"] == "Quality-fares-v2"
     assert (alarm["StateValue"], alarm["StateReason"]) == (
         "INSUFFICIENT_DATA",
         "v2 has not been scored on new data yet",
@@ -86,8 +87,8 @@ def test_what_a_check_publishes_is_what_the_alarm_watches(stack):
 
 
 def test_a_promotion_that_is_repeated_leaves_the_alarm_as_it_is(stack):
-    stack.upload("2013-01.parquet", flights(400))
-    event = stack.walk(stack.ask()["run_id"], up_to="promote")
+    stack.upload("2013-01.parquet", fares(300), "fares")
+    event = stack.walk(stack.ask(model="fares")["run_id"], up_to="promote", model="fares")
     stack.call("promote", event)
     before = alarms()
     stack.call("promote", event)
@@ -95,8 +96,8 @@ def test_a_promotion_that_is_repeated_leaves_the_alarm_as_it_is(stack):
 
 
 def test_an_alarm_that_could_not_be_put_is_put_by_the_next_try(stack):
-    stack.upload("2013-01.parquet", flights(400))
-    event = stack.walk(stack.ask()["run_id"], up_to="promote")
+    stack.upload("2013-01.parquet", fares(300), "fares")
+    event = stack.walk(stack.ask(model="fares")["run_id"], up_to="promote", model="fares")
     with (
         stack.outage(stack.app.cloudwatch, "PutMetricAlarm"),
         pytest.raises(Exception, match="EndpointConnectionError"),
@@ -104,22 +105,22 @@ def test_an_alarm_that_could_not_be_put_is_put_by_the_next_try(stack):
         stack.call("promote", event)
     assert alarms() == {}
     stack.call("promote", event)
-    assert set(alarms()) == {NAME}
+    assert set(alarms()) == {"refit-quality-fares"}
     assert len(stack.heard("Champion Promoted")) == 1
 
 
 def test_where_quality_is_no_trigger_there_is_no_alarm_and_an_old_one_goes(stack, declare):
-    stack.promoted("flights", "2013-01.parquet", flights(400))
-    assert NAME in alarms()
-    declare(quality=False)
-    stack.promoted("flights", "2013-02.parquet", flights(800, month=2, flipped=True))
+    stack.promoted("fares", "2013-01.parquet", fares(300))
+    assert set(alarms()) == {"refit-quality-fares"}
+    declare("fares", quality=False)
+    stack.promoted("fares", "2013-02.parquet", fares(300, month=2))
     assert alarms() == {}
 
 
 def test_models_are_watched_side_by_side(stack):
-    stack.promoted("flights", "2013-01.parquet", flights(400))
+    stack.promoted("fares", "2013-01.parquet", fares(300))
     stack.promoted("species", "first.parquet", species(300))
-    assert set(alarms()) == {NAME, "refit-quality-species"}
+    assert set(alarms()) == {"refit-quality-fares", "refit-quality-species"}
 
 
 def test_an_imported_champion_was_never_tested_so_nothing_watches_it(stack, tmp_path):
