@@ -149,7 +149,10 @@ def test_a_champion_that_moved_during_the_run_is_kept(workflow):
 
 def test_a_rollback_during_a_run_stays_and_the_same_inputs_run_again_once_resumed(workflow):
     workflow.upload("2013-01.parquet", flights(400))
-    workflow.stack.promoted("flights", "2013-02.parquet", flights(800, month=2, flipped=True))
+    workflow.stack.upload("2013-02.parquet", flights(800, month=2, flipped=True))
+    workflow.stack.ask("r2")
+    workflow.settle()
+    assert workflow.stack.app.registry.champion("flights").version == "v2"
     app, rolled = workflow.stack.app, []
     spec = app.models["flights"]
 
