@@ -7,6 +7,7 @@ from typing import Any
 
 from refit.aws import alarms, inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger, refusing, utc_now
+from refit.evaluation import quality_floor
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
 from refit.records import Quality, Version
@@ -29,10 +30,11 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     shard = load(app.store.get(keys.shard(model, batch)))
     value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
     note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
-    quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), note)
+    floor = quality_floor(version.tested_score, version.tested_low, version.tested_rows, rows)
+    quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), floor, note)
     app.registry.add_quality(quality)
     if value is not None:
-        alarms.publish(app.cloudwatch, app.settings.stack, model, version.version, value, rows)
+        alarms.publish(app.cloudwatch, app.settings.stack, quality)
         logger.info("scored", extra={"metric": spec.gates.metric, "score": value, "rows": rows})
     return {"model": model, "batch_id": batch, "version": version.version, "score": value, "rows": rows}
 

@@ -81,6 +81,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "challenger_score": verdict.challenger_score,
         "challenger_low": verdict.challenger_low,
         "champion_score": verdict.champion_score,
+        "test_rows": verdict.test_rows,
         "generation": frozen.generation,
         "evaluation_key": key,
     }

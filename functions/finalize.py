@@ -37,5 +37,6 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         trained_rows=len(rows),
         tested_score=proved["challenger_score"],
         tested_low=proved["challenger_low"],
+        tested_rows=proved["test_rows"],
     )
     return {"version": version.version}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refit.aws import alarms, inputs, keys, messages, runs, serving
-from refit.aws.bus import Event
+from refit.aws import champions, inputs, keys, messages, runs, serving
 from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
 from refit.models import get_model
 from refit.records import Change, Generation
@@ -45,18 +44,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         challenger_score=proved["challenger_score"],
         champion_score=proved["champion_score"],
     )
-    alarms.watch(app.cloudwatch, app.settings.stack, version, get_model(app.models, message.model))
-    announced = {
-        "model": message.model,
-        "run_id": message.run_id,
-        "version": version.version,
-        "generation": change.generation,
-        "previous": change.previous,
-        "reason": proved["reason"],
-        "challenger_score": proved["challenger_score"],
-        "champion_score": proved["champion_score"],
-    }
-    app.bus.publish(Event.CHAMPION_PROMOTED, announced)
+    champions.settle(app, get_model(app.models, message.model))
     metrics.add_metric("Promotions", "Count", 1)
     logger.info("promoted", extra={"version": version.version, "generation": change.generation})
-    return announced
+    return champions.promoted(change)

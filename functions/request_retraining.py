@@ -45,24 +45,31 @@ def answer(knock: Knock, app: App) -> dict[str, Any]:
     """Decide on a knock and act on it; a repeated knock gets the answer it was given."""
     spec = get_model(app.models, knock.model)
     for _ in range(runs.ATTEMPTS):
-        given = app.registry.knock(knock.model, knock.knock_id)
-        if given:
-            return _act(given, app)
         try:
-            given = _decide(knock, spec, app)
+            given = app.registry.knock(knock.model, knock.knock_id) or _decide(knock, spec, app)
         except Conflict:
             continue  # somebody else was answered meanwhile; look at what is true now
-        app.bus.publish(Event.RETRAINING_DECIDED, asdict(given))
-        metrics.add_metric(f"Answer{given.answer.capitalize()}", "Count", 1)
-        logger.info("answered", extra={"answer": given.answer, "reasons": list(given.reasons)})
+        if not given.announced:
+            app.bus.publish(Event.RETRAINING_DECIDED, told(given))
+            app.registry.note_announced(given)
+            metrics.add_metric(f"Answer{given.answer.capitalize()}", "Count", 1)
+            logger.info("answered", extra={"answer": given.answer, "reasons": list(given.reasons)})
         return _act(given, app)
     raise Conflict(f"no answer for {knock.knock_id}: other writers kept winning; it will be tried again")
+
+
+def told(given: Answered) -> dict[str, Any]:
+    """The detail of "Retraining Decided"."""
+    return {name: value for name, value in asdict(given).items() if name != "announced"}
 
 
 def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     """Read, decide, record. The record, the slot and the run are one transaction."""
     model, registry, now = spec.name, app.registry, utc_now()
     slot, champion = registry.slot(model), registry.champion(model)
+    if knock.trigger is Trigger.PENDING and slot.pending:
+        waited = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
+        knock = replace(waited, knock_id=knock.knock_id, trigger=Trigger.PENDING)
     version, generation = (champion.version, champion.generation) if champion else ("", 0)
     learned = inputs.learned_by(app.store, registry, model, version)
     uploads = effective(registry.uploads(model))
@@ -142,11 +149,9 @@ def _after_run(ended: messages.RunEnded, app: App) -> dict[str, Any]:
     if run.result == result:  # nobody else has told of it
         failed = {"model": model, "run_id": run_id, "error": ended.status, "cause": result}
         app.bus.publish(Event.RETRAINING_FAILED, failed)
-    given = app.registry.knock(model, name)
-    if given:  # the event is repeated; the start may have been lost
-        return _act(given, app)
     slot = app.registry.slot(model)
-    if slot.running or not slot.pending:
+    if app.registry.knock(model, name) is None and (slot.running or not slot.pending):
         return {"answer": "nothing pending"}
-    waiting = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
-    return answer(replace(waiting, knock_id=name, trigger=Trigger.PENDING), app)
+    # A repeated event finds its answer; what it led to may have been lost.
+    turn = Knock(name, model, Trigger.PENDING, f"{run_id} has ended", "request_retraining", ended.at)
+    return answer(turn, app)

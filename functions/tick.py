@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from refit.aws import keys, runs
+from refit.aws import champions, intake, keys, runs
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
-from refit.batches import effective, is_final, upload_id
+from refit.batches import effective, inputs_digest, is_final, upload_id
 from refit.models import ModelSpec
 from refit.policy import Trigger, interval_due
 from refit.records import Run, RunStatus, Slot, Tick
 
 MOST_SWEPT = 500  # a tick; what is left is found by the next
+SWEEP_AGAIN = timedelta(hours=6)  # longer than all tries of a message
 GONE = ("ExecutionDoesNotExist", "ResourceNotFound")
 
 
 @entrypoint
 def handler(event: Any, app: App) -> dict[str, Any]:
     found: dict[str, str] = {}
+    failed: list[Exception] = []
     for spec in app.models.values():
         logger.append_keys(model=spec.name)
-        slot = app.registry.slot(spec.name)
-        found[spec.name] = "skipped: nothing new"
-        if slot.running:
-            found[spec.name] = f"{slot.running} runs"
-            look_after_run(app.registry.run(spec.name, slot.running), app)
-        elif slot.pending and not (slot.hold and slot.hold["until"] > utc_now()):
-            found[spec.name] = _again(spec, slot, app)
-        due = _due(spec, slot, app)
-        if due:
-            reason = f"every {spec.triggers.every}, due {due}"
-            found[spec.name] = _ask(spec, Trigger.INTERVAL, reason, due, app)
+        try:
+            found[spec.name] = look_after(spec, app)
+        except Exception as error:  # the other models and the sweep have their turn first  # noqa: BLE001
+            logger.error("could not be looked after", extra={"error": type(error).__name__})
+            found[spec.name] = f"failed: {type(error).__name__}"
+            failed.append(error)
     tick = Tick(utc_now(), found, sweep(app))
     app.registry.note_tick(tick)
     metrics.add_metric("UploadsSwept", "Count", tick.swept)
+    if failed:
+        raise failed[0]
     return asdict(tick)
 
 
-def look_after_run(run: Run | None, app: App) -> None:
+def look_after(spec: ModelSpec, app: App) -> str:
+    """What is to be done about a model now; returns it in words."""
+    champions.settle(app, spec)
+    slot, said = app.registry.slot(spec.name), []
+    if slot.running:
+        said.append(look_after_run(app.registry.run(spec.name, slot.running), app))
+    elif slot.hold and slot.hold["until"] > utc_now():
+        said.append(f"on hold until {slot.hold['until']}: {slot.hold['reason']}")
+    elif slot.pending:
+        said.append(_again(spec, slot, app))
+    said += _due(spec, slot, app)
+    return "; ".join(said) or "skipped: nothing new"
+
+
+def look_after_run(run: Run | None, app: App) -> str:
     """Start an execution whose start was lost; close a run whose execution ended without a word."""
     if run is None or run.status is not RunStatus.RUNNING:
-        return
+        return "a run has just ended"
     arn = runs.execution_arn(app.settings.state_machine, run)
     try:
         status = app.sfn.describe_execution(executionArn=arn)["status"]
@@ -54,19 +66,22 @@ def look_after_run(run: Run | None, app: App) -> None:
         if error.response["Error"]["Code"] not in GONE:
             raise
         runs.start(app.sfn, app.settings.state_machine, run)
-        return
-    if status != "RUNNING":
-        logger.warning("the end of a run was not told", extra={"run_id": run.run_id, "status": status})
-        result = runs.without_verdict(run.model, status)
-        closed = runs.close(app.registry, run.model, run.run_id, RunStatus.FAILED, utc_now(), result=result)
-        if closed.result == result:
-            failed = {"model": run.model, "run_id": run.run_id, "error": status, "cause": result}
-            app.bus.publish(Event.RETRAINING_FAILED, failed)
+        return f"{run.run_id} started: its start was lost"
+    if status == "RUNNING":
+        return f"{run.run_id} runs"
+    logger.warning("the end of a run was not told", extra={"run_id": run.run_id, "status": status})
+    result = runs.without_verdict(run.model, status)
+    closed = runs.close(app.registry, run.model, run.run_id, RunStatus.FAILED, utc_now(), result=result)
+    if closed.result == result:
+        failed = {"model": run.model, "run_id": run.run_id, "error": status, "cause": result}
+        app.bus.publish(Event.RETRAINING_FAILED, failed)
+    return f"{run.run_id} closed: its end was not told"
 
 
 def sweep(app: App) -> int:
     """Send uploads that have no final record to the intake queue; returns how many."""
-    before = datetime.now(UTC) - timedelta(minutes=app.settings.sweep_minutes)
+    now = datetime.now(UTC)
+    before, asked_again = now - timedelta(minutes=app.settings.sweep_minutes), _text(now - SWEEP_AGAIN)
     bucket, swept = app.settings.data_bucket, 0
     final: dict[str, set[str]] = {}
     for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=keys.INCOMING):
@@ -75,21 +90,18 @@ def sweep(app: App) -> int:
             if model not in final:
                 uploads = app.registry.uploads(model)
                 final[model] = {upload.upload_id for upload in uploads if is_final(upload, app.models)}
+                intake.tell_of_parked(app, uploads, _text(before))
             name = upload_id(bucket, found["Key"], found["VersionId"])
             if found["LastModified"] > before or name in final[model]:
                 continue
-            _tell_of(bucket, found["Key"], found["VersionId"], app)
+            if app.registry.swept_since(name, asked_again):
+                continue  # its message has its tries yet
+            intake.send_again(app, found["Key"], found["VersionId"], "sweep")
+            app.registry.note_swept(name, _text(now))
             swept += 1
             if swept >= MOST_SWEPT:
                 return swept
     return swept
-
-
-def _tell_of(bucket: str, key: str, version_id: str, app: App) -> None:
-    """The event that was lost, in its own shape."""
-    detail = {"bucket": {"name": bucket}, "object": {"key": key, "version-id": version_id}, "reason": "sweep"}
-    body = {"source": "refit", "detail-type": "Object Created", "time": utc_now(), "detail": detail}
-    app.sqs.send_message(QueueUrl=app.settings.intake_queue, MessageBody=json.dumps(body))
 
 
 def _again(spec: ModelSpec, slot: Slot, app: App) -> str:
@@ -100,13 +112,18 @@ def _again(spec: ModelSpec, slot: Slot, app: App) -> str:
     return _ask(spec, Trigger.PENDING, waited["reason"], occasion, app, waited["force"])
 
 
-def _due(spec: ModelSpec, slot: Slot, app: App) -> str | None:
-    """When the interval was due; reads the uploads only of models that have an interval."""
+def _due(spec: ModelSpec, slot: Slot, app: App) -> list[str]:
+    """Ask when the interval is due; reads the uploads only of models that have an interval."""
     last = app.registry.run(spec.name, slot.last_run) if spec.triggers.every and slot.last_run else None
     if last is None:
-        return None
+        return []
     uploads = effective(app.registry.uploads(spec.name))
-    return interval_due(spec, uploads, last.started_at, last.data_until, utc_now())
+    due = interval_due(spec, uploads, last.started_at, last.data_until, utc_now())
+    if due is None:
+        return []
+    # What was skipped for too few rows is asked again once there are others.
+    occasion = f"{due}-{inputs_digest([upload.batch_id for upload in uploads], spec.digest)[:12]}"
+    return [_ask(spec, Trigger.INTERVAL, f"every {spec.triggers.every}, due {due}", occasion, app)]
 
 
 def _ask(spec: ModelSpec, trigger: Trigger, reason: str, occasion: str, app: App, force: bool = False) -> str:
@@ -124,3 +141,7 @@ def _ask(spec: ModelSpec, trigger: Trigger, reason: str, occasion: str, app: App
     }
     app.bus.publish(Event.RETRAINING_REQUESTED, detail)
     return f"asked: {request_id}"
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -11,7 +11,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from refit.aws import keys, messages
+from refit.aws import intake, keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, turn_away, utc_now
 from refit.aws.store import ObjectVersion, open_version
@@ -23,6 +23,7 @@ from refit.shard import dump
 from refit.validation import Verdict, validate_file
 
 LAST_TRY = 5  # maxReceiveCount of the intake queue
+BACK_OFF = (15, 60, 240, 900)  # seconds before the next try
 MAX_REASONS = 100  # in the record; reasons.json holds all
 
 
@@ -38,7 +39,18 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         except Exception as error:  # whatever it is: the queue tries again, then keeps the message  # noqa: BLE001
             logger.error("intake failed", extra={"tries": tries, **_shown(error)})
             failures.append({"itemIdentifier": record["messageId"]})
+            _back_off(record, tries, app)
     return {"batchItemFailures": failures}
+
+
+def _back_off(record: Any, tries: int, app: App) -> None:
+    """Have the next try soon, and each later one later; without this the queue's own, longer wait holds."""
+    seconds = BACK_OFF[tries - 1] if tries < LAST_TRY else 0  # then it goes to the dead-letter queue
+    queue, receipt = app.settings.intake_queue, record.get("receiptHandle", "")
+    try:
+        app.sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=receipt, VisibilityTimeout=seconds)
+    except (ClientError, BotoCoreError) as error:
+        logger.warning("no shorter wait", extra=_shown(error))
 
 
 def _arrival(record: Any, app: App) -> messages.Arrival | None:
@@ -68,10 +80,16 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
     # The sweep knows no sequencer; one that an event told stays.
     upload = replace(before or fresh, announced=False)
     upload = replace(upload, sequencer=arrival.sequencer or upload.sequencer)
+    if tries >= LAST_TRY and upload.outcome is Outcome.PARKED:
+        # Should this try die with its process, as the others may have done, there is a record that says so.
+        upload = _park(upload, "its process died or ran out of time", app)
     try:
         found = open_version(app.s3, arrival.bucket, arrival.key, arrival.version_id)
         if found is None:
             logger.warning("the object version is gone; nothing to take in")
+            if before or upload.revision:
+                gone = "The object version was deleted before it was taken in."
+                _ignore(replace(upload, decided_at=utc_now()), Reason(Code.DELETED, gone), app)
             return
         upload = replace(upload, size=found.size, uploaded_at=found.uploaded_at, decided_at=utc_now())
         spec = _spec(app, model, name, found)
@@ -83,7 +101,7 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
             _judge(upload, spec, found, app)
     except Exception as error:
         if tries >= LAST_TRY:
-            _park(upload, error, app)
+            _give_up(upload, error, app)
         raise
 
 
@@ -138,7 +156,7 @@ def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, app: App) -> None
         )
     )
     app.store.put_json_once(keys.profile(upload.model, batch), to_json(verdict.profile))
-    _announce(Event.BATCH_ACCEPTED, upload, app)
+    intake.announce(app, Event.BATCH_ACCEPTED, upload)
     metrics.add_metric("UploadsAccepted", "Count", 1)
     logger.info("accepted", extra={"rows": upload.rows, "batch_id": batch})
 
@@ -155,30 +173,35 @@ def _quarantine(upload: Upload, verdict: Verdict, app: App) -> None:
     everything = {**asdict(upload), "reasons": [asdict(reason) for reason in verdict.reasons]}
     app.store.put_json_once(keys.reasons(upload.model, upload.upload_id), everything)
     upload = app.registry.save_upload(upload)
-    _announce(Event.BATCH_QUARANTINED, upload, app)
+    intake.announce(app, Event.BATCH_QUARANTINED, upload)
     metrics.add_metric("UploadsQuarantined", "Count", 1)
     logger.info("quarantined", extra={"codes": sorted({reason.code for reason in upload.reasons})})
 
 
 def _ignore(upload: Upload, reason: Reason, app: App) -> None:
     upload = app.registry.save_upload(replace(upload, outcome=Outcome.IGNORED, reasons=(reason,)))
-    _announce(Event.UPLOAD_IGNORED, upload, app)
+    intake.announce(app, Event.UPLOAD_IGNORED, upload)
     logger.info("ignored", extra={"codes": [reason.code]})
 
 
-def _park(upload: Upload, error: Exception, app: App) -> None:
+def _give_up(upload: Upload, error: Exception, app: App) -> None:
     """Our fault, not the file's: say so; its message goes to the dead-letter queue."""
     # The failed attempt may have come as far as a record, and another delivery may have finished it.
     written = app.registry.upload(upload.model, upload.upload_id)
-    if written and written.announced:
-        return
+    if written and written.outcome is not Outcome.PARKED:
+        return  # what is left to tell, the sweep tells
     upload = replace(upload, revision=written.revision if written else 0)
     shown = str(error) if isinstance(error, RefitError) else type(error).__name__
+    intake.announce(app, Event.UPLOAD_PARKED, _park(upload, shown, app))
+
+
+def _park(upload: Upload, why: str, app: App) -> Upload:
     message = (
-        f"Refit failed {LAST_TRY} times on this file ({shown}); its message is in the dead-letter queue."
+        f"Refit failed {LAST_TRY} times on this file ({why}); its message is in the dead-letter queue. "
+        f"Once mended, try again with: refit requeue {upload.model}"
     )
-    reason = Reason(Code.REFIT_FAILED, message)
-    app.registry.save_upload(replace(upload, outcome=Outcome.PARKED, reasons=(reason,), decided_at=utc_now()))
+    parked = replace(upload, outcome=Outcome.PARKED, decided_at=utc_now())
+    return app.registry.save_upload(replace(parked, reasons=(Reason(Code.REFIT_FAILED, message),)))
 
 
 def _shown(error: Exception) -> dict[str, Any]:
@@ -190,23 +213,3 @@ def _shown(error: Exception) -> dict[str, Any]:
         "message_to_people": str(error) if own else "",
         "at": [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames],
     }
-
-
-def _announce(event: Event, upload: Upload, app: App) -> None:
-    """Tell of an outcome, then note that it was told: until then the next delivery does it again."""
-    app.bus.publish(
-        event,
-        {
-            "model": upload.model[:256],
-            "key": upload.key,
-            "version_id": upload.version_id,
-            "upload_id": upload.upload_id,
-            "batch_id": upload.batch_id,
-            "rows": upload.rows,
-            "bad_rows": upload.bad_rows,
-            "period": upload.period,
-            "duplicate_of": upload.duplicate_of,
-            "reasons": [asdict(reason) for reason in upload.reasons[:20]],
-        },
-    )
-    app.registry.save_upload(replace(upload, announced=True))

@@ -7,7 +7,7 @@ import importlib.util
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +156,12 @@ class Stack:
 
     @contextmanager
     def outage(
-        self, client: Any, operation: str, holding: str = "", error: Exception = UNREACHABLE, times: int = 99
+        self,
+        client: Any,
+        operation: str,
+        holding: str = "",
+        error: BaseException = UNREACHABLE,
+        times: int = 99,
     ) -> Iterator[None]:
         """The next `times` requests of that client and operation fail whose path or body holds that text."""
         left = iter(range(times))
@@ -166,12 +171,8 @@ class Stack:
             if holding in params["url_path"] + body and next(left, None) is not None:
                 raise error
 
-        event = f"before-call.*.{operation}"
-        client.meta.events.register(event, refuse)
-        try:
+        with happening(client, operation, refuse):
             yield
-        finally:
-            client.meta.events.unregister(event, refuse)
 
     def tick(self) -> Any:
         """events/tick.json to the function that it wakes."""
@@ -327,6 +328,17 @@ class Stack:
     def execution(self, name: str) -> dict[str, Any]:
         arn = f"{self.app.settings.state_machine.replace('stateMachine', 'execution')}:{name}"
         return self.app.sfn.describe_execution(executionArn=arn)
+
+
+@contextmanager
+def happening(client: Any, operation: str, what: Callable[..., None]) -> Iterator[None]:
+    """Do something before each request of that client and operation."""
+    event = f"before-call.*.{operation}"
+    client.meta.events.register(event, what)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, what)
 
 
 @contextmanager

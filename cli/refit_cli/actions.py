@@ -6,16 +6,18 @@ import getpass
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from botocore.exceptions import BotoCoreError, ClientError
 
 from refit import artifact
-from refit.aws import alarms, inputs, keys, serving, versions
+from refit.aws import champions, inputs, keys, serving, versions
 from refit.aws.bus import Event
+from refit.aws.runs import ATTEMPTS
 from refit.aws.runtime import App, utc_now
 from refit.batches import Outcome, Upload, effective, upload_id
 from refit.contract import ColumnType
@@ -33,6 +35,10 @@ FOREVER = "9999-12-31T00:00:00Z"
 
 class Refused(RefitError):
     """A request that makes no sense as things stand; the message says why and what would."""
+
+
+class Unfinished(RefitError):
+    """A request that was carried out, but for what follows by itself; the message says what."""
 
 
 def ask(
@@ -132,7 +138,6 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
         raise Refused(f"{target or 'no version'} has never been in service; versions that were: {known}")
     version = serving.recorded(app.registry, spec.name, target)
     serving.probe(serving.load_version(app.store, version), version, _probe_rows(app, spec))
-    _set_hold(app, spec.name, _paused(f"rolled back to {target}: {reason}"))
     change = Generation(
         model=spec.name,
         generation=champion.generation + 1,
@@ -143,10 +148,26 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
         reason=reason,
         at=utc_now(),
     )
-    app.registry.move_champion(change)
-    alarms.watch(app.cloudwatch, app.settings.stack, version, spec)
-    app.bus.publish(Event.CHAMPION_ROLLED_BACK, asdict(change))
+    _move_and_pause(app, change, _paused(f"rolled back to {target}: {reason}"))
+    try:
+        champions.settle(app, spec)
+    except (RefitError, ClientError, BotoCoreError) as error:
+        raise Unfinished(
+            f"{target} is back in service as generation {change.generation}, but its alarm or the event of it "
+            f"failed ({type(error).__name__}: {error}); the next tick makes up for that, nothing is to be repeated"
+        ) from error
     return change
+
+
+def _move_and_pause(app: App, change: Generation, hold: dict[str, str]) -> None:
+    """One transaction: a champion that was taken out must not come back by a run that starts in between."""
+    for _ in range(ATTEMPTS):
+        try:
+            slot = replace(app.registry.slot(change.model), hold=hold)
+            return app.registry.move_champion(change, slot=slot)
+        except Conflict:
+            continue
+    raise _busy(change.model)
 
 
 def pause(app: App, spec: ModelSpec, reason: str) -> dict[str, str]:
@@ -279,7 +300,7 @@ def _set_hold(
     hold: dict[str, str] | None,
     unless: Callable[[dict[str, str] | None], bool] = lambda held: False,
 ) -> Slot:
-    for _ in range(8):
+    for _ in range(ATTEMPTS):
         slot = app.registry.slot(model)
         if unless(slot.hold):
             return slot
@@ -288,7 +309,11 @@ def _set_hold(
             return slot
         except Conflict:
             continue
-    raise Conflict(f"{model} is busy: other writers kept winning; try again")
+    raise _busy(model)
+
+
+def _busy(model: str) -> Conflict:
+    return Conflict(f"{model} is busy: other writers kept winning; try again")
 
 
 def whoami() -> str:

@@ -117,6 +117,8 @@ def history_text(history: dict[str, Any]) -> str:
         lines.append((each["decided_at"], f"upload     {name} {each['outcome']}: {what}"))
     for each in history["quality"]:
         score = each["note"] if each["score"] is None else f"{each['metric']} {each['score']:.4f}"
+        if each["floor"] is not None:
+            score += f", {'at least' if each['score'] >= each['floor'] else 'below'} the {each['floor']:.4f} of its test"
         lines.append((each["at"], f"quality    {each['version']} on {each['rows']} new rows: {score}"))
     for each in history["knocks"]:
         lines.append(

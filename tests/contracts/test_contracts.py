@@ -212,7 +212,8 @@ def test_every_setting_is_set_and_every_variable_read():
 @every_function
 def test_a_function_is_told_of_the_machine_and_the_queue_that_it_works_with(file):
     given = FUNCTIONS[file].get("Environment", {}).get("Variables", {})
-    queue = {"REFIT_INTAKE_QUEUE", "REFIT_SWEEP_MINUTES"} if any(reach(file).calls("sqs")) else set()
+    queue = {"REFIT_INTAKE_QUEUE"} if any(reach(file).calls("sqs")) else set()
+    queue |= {"REFIT_SWEEP_MINUTES"} if file == "tick" else set()
     machine = {"REFIT_STATE_MACHINE"} if any(reach(file).calls("sfn")) else set()
     assert set(given) == machine | queue
 
@@ -356,6 +357,7 @@ def test_people_are_told_of_events_that_exist():
     assert sorted(told) == sorted(
         [
             Event.BATCH_QUARANTINED,
+            Event.UPLOAD_PARKED,
             Event.CHAMPION_PROMOTED,
             Event.CHAMPION_ROLLED_BACK,
             Event.RETRAINING_FAILED,
@@ -556,7 +558,7 @@ def registry_partitions(method):
     """Partitions of the table that a method of Registry names, as a policy's pattern."""
     texts = {node.value for node in registry_nodes(method) if isinstance(node, ast.Constant)}
     found = {f"{text}*" for text in texts if text in ("UPLOADS#", "CONTENT#", "MODEL#")}
-    return found | ({"REFUSED", "TICK"} & texts)
+    return found | ({"REFUSED", "TICK", "SWEPT"} & texts)
 
 
 def folder_of(place, call, top):

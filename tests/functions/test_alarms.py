@@ -43,8 +43,9 @@ def test_a_promotion_lets_an_alarm_watch_for_less_than_what_was_tested(stack):
     assert 0.5 < version.tested_low < version.tested_score
     ((name, alarm),) = alarms().items()
     assert name == NAME
-    assert alarm["Threshold"] == version.tested_low
-    assert (alarm["Namespace"], alarm["MetricName"]) == ("Refit/refit", "Quality-flights-v1")
+    assert alarm["Threshold"] == 0  # of the margin over the floor
+    assert version.tested_rows == 160
+    assert (alarm["Namespace"], alarm["MetricName"]) == ("Refit/refit", "QualityMargin-flights-v1")
     assert (alarm["ComparisonOperator"], alarm["Statistic"]) == ("LessThanThreshold", "Minimum")
     assert (alarm["TreatMissingData"], alarm["EvaluationPeriods"]) == ("missing", 1)
     assert alarm["ActionsEnabled"] is True
@@ -60,8 +61,7 @@ def test_the_next_champion_is_watched_by_its_own_score_from_anew(stack):
     client("cloudwatch").set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="v1 fell")
     stack.promoted("fares", "2013-02.parquet", fares(300, month=2))
     alarm = alarms()[name]
-    assert alarm["Threshold"] == stack.app.registry.version("fares", "v2").tested_low
-    assert alarm["MetricName"] == "Quality-fares-v2"
+    assert alarm["MetricName"] == "QualityMargin-fares-v2"
     assert (alarm["StateValue"], alarm["StateReason"]) == (
         "INSUFFICIENT_DATA",
         "v2 has not been scored on new data yet",
@@ -82,8 +82,20 @@ def test_what_a_check_publishes_is_what_the_alarm_watches(stack):
         StartTime=now - timedelta(minutes=5),
         EndTime=now + timedelta(minutes=5),
     )["Datapoints"]
-    assert point["Minimum"] == pytest.approx(score)
+    assert point["Minimum"] == pytest.approx(score - stack.app.registry.version("flights", "v1").tested_low)
     assert point["Minimum"] < alarm["Threshold"]
+
+
+def test_few_rows_have_a_lower_floor_and_more_than_were_tested_no_higher_one(stack):
+    """A quarter of the tested rows: twice the spread."""
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    version, floors = stack.app.registry.version("flights", "v1"), {}
+    for month, rows in ((2, version.tested_rows // 4), (3, 400)):
+        batch = stack.upload(f"2013-0{month}.parquet", flights(rows, month=month)).batch_id
+        stack.call("check_quality", stack.profile_event("check_quality", batch))
+        floors |= {q.rows: q.floor for q in stack.app.registry.qualities("flights")}
+    spread = version.tested_score - version.tested_low
+    assert floors == pytest.approx({40: version.tested_score - 2 * spread, 400: version.tested_low})
 
 
 def test_a_promotion_that_is_repeated_leaves_the_alarm_as_it_is(stack):

@@ -29,7 +29,7 @@ def test_the_champion_is_scored_on_a_batch_before_anyone_learns_from_it(stack):
     assert 0.85 < answer["score"] <= 1  # 5 % of the labels are turned around
     (quality,) = stack.app.registry.qualities("flights")
     assert (quality.metric, quality.score, quality.batch_id) == ("roc_auc", answer["score"], upload.batch_id)
-    assert published() == {"Quality-flights", "Quality-flights-v1", "QualityRows-flights"}
+    assert published() == {"Quality-flights", "QualityMargin-flights-v1", "QualityRows-flights"}
 
 
 def test_a_concept_that_turned_around_shows_in_the_score(stack):

@@ -3,13 +3,13 @@
 from dataclasses import asdict, replace
 
 import pytest
-from moto_stack import client
+from moto_stack import client, happening
 from rows import fares, flights, parquet
 
 from refit.aws import keys
-from refit.errors import ArtifactError, ModelNotUsable
+from refit.errors import ArtifactError, ChampionMoved, ModelNotUsable
 from refit.records import Change
-from refit_cli.actions import FOREVER, Refused, backfill, pause, resume, rollback, whoami
+from refit_cli.actions import FOREVER, Refused, Unfinished, backfill, pause, resume, rollback, whoami
 from refit_cli.oracle import check
 
 RUN_1, RUN_2, RUN_3 = "run-00000001", "run-00000002", "run-00000003"
@@ -47,8 +47,8 @@ def everything(stack):
 
 
 def watched(stack):
-    """Version -> threshold of its alarm."""
-    return {metric.rpartition("-")[2]: threshold for _, threshold, metric in everything(stack)[-1]}
+    """Versions whose margins an alarm watches."""
+    return {metric.rpartition("-")[2] for _, _, metric in everything(stack)[-1]}
 
 
 def refuses(stack, action, *says):
@@ -92,10 +92,42 @@ def test_a_rollback_is_a_step_forward_with_a_record_and_serves_at_once(stack, tw
 
 
 def test_a_rollback_lets_the_alarm_watch_the_version_that_is_back(stack, two):
-    registry = stack.app.registry
-    assert watched(stack) == {"v2": registry.version(MODEL, "v2").tested_low}
+    assert watched(stack) == {"v2"}
     rollback(stack.app, spec(stack), "v1", "too many delays")
-    assert watched(stack) == {"v1": registry.version(MODEL, "v1").tested_low}
+    assert watched(stack) == {"v1"}
+
+
+def test_what_could_not_be_told_of_a_rollback_is_made_up_for_by_the_tick_and_not_by_repeating_it(stack, two):
+    """Repeated without --to it would undo itself."""
+    with (
+        stack.outage(stack.app.cloudwatch, "PutMetricAlarm"),
+        pytest.raises(Unfinished, match="v1 is back in service as generation 3"),
+    ):
+        rollback(stack.app, spec(stack), None, "too many delays")
+    assert stack.call("predict", PREDICT)["version"] == "v1"
+    assert (watched(stack), stack.heard()) == ({"v2"}, [])
+    stack.tick()
+    stack.tick()
+    assert watched(stack) == {"v1"}
+    (told,) = stack.heard()
+    assert (told["detail-type"], told["detail"]["version"]) == ("Champion Rolled Back", "v1")
+
+
+def test_a_rollback_that_comes_too_late_pauses_nothing(stack, two):
+    """The champion moves between the look and the switch."""
+    registry = stack.app.registry
+    again = replace(registry.champion(MODEL), generation=3, previous="v2", change=Change.ROLLBACK)
+    moved = []
+
+    def move(**_):
+        if not moved:
+            moved.append(again)
+            registry.move_champion(again)
+
+    with happening(registry.dynamodb, "TransactWriteItems", move), pytest.raises(ChampionMoved):
+        rollback(stack.app, spec(stack), "v1", "too many delays")
+    assert registry.slot(MODEL).hold is None
+    assert registry.champion(MODEL) == again
 
 
 def test_a_rollback_pauses_so_that_the_next_run_does_not_undo_it(stack, two):
@@ -190,7 +222,7 @@ def test_a_run_in_flight_does_not_promote_over_a_rollback_and_may_run_again(stac
     stack.call("keep_champion", event | {"error": error})
     champion = stack.app.registry.champion(MODEL)
     assert (champion.version, champion.generation) == ("v1", 3)
-    assert watched(stack).keys() == {"v1"}
+    assert watched(stack) == {"v1"}
     assert stack.app.registry.run(MODEL, RUN_3).status == "kept"
     assert check(stack.app) == []
 

@@ -103,14 +103,25 @@ def test_a_better_challenger_takes_over_and_names_whom_it_beat(stack):
     assert stack.app.registry.champion("flights").change is Change.PROMOTION
 
 
-def test_a_promotion_is_announced_alike_however_often_its_step_is_repeated(stack):
+def test_a_promotion_is_told_of_once_however_often_its_step_is_repeated(stack):
     event = stack.walk(second_run(stack), up_to="promote")
     stack.heard()
-    stack.call("promote", event)
-    stack.call("promote", event)
-    first, second = [event["detail"] for event in stack.heard("Champion Promoted")]
-    assert first == second
-    assert first["previous"] == "v1"
+    answers = [stack.call("promote", event) for _ in range(2)]
+    (told,) = stack.heard("Champion Promoted")
+    assert answers == [told["detail"]] * 2
+    assert told["detail"]["previous"] == "v1"
+
+
+def test_a_promotion_that_nobody_told_of_is_told_of_by_the_tick(stack):
+    event = stack.walk(second_run(stack), up_to="promote")
+    stack.heard()
+    with stack.outage(stack.app.bus.events, "PutEvents"), pytest.raises(Exception, match="Endpoint"):
+        stack.call("promote", event)
+    assert stack.app.registry.champion("flights").version == "v2"
+    stack.tick()
+    assert [event["detail"]["version"] for event in stack.heard("Champion Promoted")] == ["v2"]
+    stack.tick()
+    assert stack.heard("Champion Promoted") == []
 
 
 def test_a_challenger_that_is_not_better_is_not_to_be_promoted(stack):

@@ -7,7 +7,7 @@ from moto_stack import client, sample
 from rows import csv, flights, parquet, species
 
 from refit.aws import runs
-from refit.batches import Outcome
+from refit.batches import Outcome, upload_id
 from refit.errors import AwsUnavailable
 from refit.records import RunStatus
 
@@ -63,8 +63,10 @@ def test_an_interval_that_is_due_knocks_once_however_many_ticks_see_it(stack, de
     assert looked(stack) == QUIET
     stack.upload("2013-02.parquet", flights(400, month=2))
     stack.heard()
-    name = "interval-2013-01-21T06:39:00Z"
-    assert looked(stack) == looked(stack) == (f"asked: {name}", 0)  # nobody has answered yet
+    found, swept = looked(stack)
+    assert looked(stack) == (found, swept)  # nobody has answered yet
+    assert found.startswith("asked: interval-2013-01-21T06:39:00Z-")
+    name = found.removeprefix("asked: ")
     both = stack.heard("Retraining Requested")
     for event in both:
         stack.call("request_retraining", event)
@@ -74,7 +76,7 @@ def test_an_interval_that_is_due_knocks_once_however_many_ticks_see_it(stack, de
     assert knock.reasons == ("every 20 days, due 2013-01-21T06:39:00Z", "400 new rows")
     with stack.delivering():
         for _ in range(3):
-            assert looked(stack) == (f"asked before: {name}", 0)
+            assert looked(stack) == (f"{RUN_2} runs; asked before: {name}", 0)
     assert len(knocks(stack, "interval")) == 1
     assert stack.executions() == [f"flights-{RUN_1}", f"flights-{RUN_2}"]
 
@@ -92,6 +94,13 @@ def test_an_interval_without_enough_new_rows_is_recorded_as_a_skip_and_the_next_
     assert knock.answer == "skip"
     assert knock.reasons == ("150 new rows, 200 are needed to prove a gain: 50 are missing",)
     assert stack.executions() == [f"flights-{RUN_1}"]
+
+    stack.upload("2013-02-late.parquet", flights(60, month=2, seed=2))
+    with stack.delivering():
+        for _ in range(3):
+            stack.tick()
+    assert sorted(knock.answer for knock in knocks(stack, "interval")) == ["retrain", "skip"]
+    assert stack.executions() == [f"flights-{RUN_1}", f"flights-{RUN_2}"]
 
 
 def test_an_interval_with_nothing_new_is_recorded_as_a_skip_too(stack, declare):
@@ -117,6 +126,24 @@ def test_before_the_first_run_no_interval_is_due(stack, declare):
 
 
 # ---------------------------------------------------------------- knocks that waited
+def test_a_turn_by_the_tick_keeps_what_the_knock_knew(stack):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    batch = stack.upload("2013-02.parquet", flights(400, month=2)).batch_id
+    hold(stack, FAR_OFF)
+    event = sample("request_retraining.drift_checked")
+    event["detail"] |= {"batch_id": batch, "version": "v1", "drifted": ["distance moved"]}
+    assert stack.call("request_retraining", event)["answer"] == "wait"
+    hold(stack, LONG_AGO)
+    with stack.delivering():
+        stack.tick()
+    (knock,) = knocks(stack, "pending")
+    assert knock.reasons == (
+        "drift in 1 columns: distance moved",
+        f"pending since {event['time']}: 1 columns drifted",
+        "400 new rows",
+    )
+
+
 def test_when_a_hold_has_ended_the_knock_that_waited_has_its_turn(stack):
     stack.upload("2013-01.parquet", flights(400))
     hold(stack, FAR_OFF)
@@ -176,8 +203,8 @@ def test_a_start_that_was_lost_is_made_up_for(stack):
     with stack.outage(stack.app.sfn, "StartExecution"), pytest.raises(AwsUnavailable):
         stack.ask()
     assert stack.executions() == []
-    for _ in range(2):
-        assert looked(stack) == (f"{RUN_1} runs", 0)
+    for found in (f"{RUN_1} started: its start was lost", f"{RUN_1} runs"):
+        assert looked(stack) == (found, 0)
         assert stack.executions() == [f"flights-{RUN_1}"]
     assert stack.app.registry.run("flights", RUN_1).status is RunStatus.RUNNING
 
@@ -200,7 +227,7 @@ def test_an_execution_that_ended_untold_closes_the_run_and_the_pending_knock_has
     arn = stack.execution(f"flights-{RUN_1}")["executionArn"]
     client("stepfunctions").stop_execution(executionArn=arn)
     stack.heard()
-    assert looked(stack) == (f"{RUN_1} runs", 0)
+    assert looked(stack) == (f"{RUN_1} closed: its end was not told", 0)
     run = stack.app.registry.run("flights", RUN_1)
     assert run.status is RunStatus.FAILED
     assert run.result.startswith("the execution ended as ABORTED without a verdict")
@@ -301,15 +328,50 @@ def test_what_the_sweep_sends_and_an_event_that_was_only_late_are_one_upload(sta
     assert len(stack.heard("Batch Accepted")) == 1
 
 
+def test_a_lost_upload_is_sent_once_while_its_message_has_its_tries(stack, swept):
+    stack.put("a.parquet", flights(50))
+    assert [stack.tick()["swept"] for _ in range(3)] == [1, 0, 0]
+    assert len(stack.sent()) == 1
+
+
+def test_a_message_that_was_lost_too_is_sent_again_hours_later(stack, swept):
+    key, version = stack.put("a.parquet", flights(50))
+    stack.tick()
+    name = upload_id(stack.app.settings.data_bucket, key, version)
+    item = {"pk": {"S": "SWEPT"}, "sk": {"S": name}, "at": {"S": LONG_AGO}, "body": {"S": "{}"}}
+    client("dynamodb").put_item(TableName=stack.app.settings.table, Item=item)
+    assert stack.tick()["swept"] == 1
+
+
+def test_one_model_that_cannot_be_looked_after_stops_neither_the_others_nor_the_sweep(stack, swept):
+    stack.upload("2013-01.parquet", flights(400))
+    stack.put("lost.parquet", flights(50, month=2))
+    with stack.outage(stack.app.sfn, "StartExecution"), pytest.raises(AwsUnavailable):
+        stack.ask()
+    stack.promoted("species", "first.parquet", species(300))
+    with (
+        stack.outage(stack.app.sfn, "DescribeExecution", times=1),
+        pytest.raises(AwsUnavailable),
+    ):
+        stack.tick()
+    tick = stack.app.registry.last_tick()
+    assert tick.models == {
+        "fares": QUIET[0],
+        "flights": "failed: EndpointConnectionError",
+        "species": QUIET[0],
+    }
+    assert tick.swept == 1
+
+
 # ---------------------------------------------------------------- what a tick costs
 def test_a_tick_with_nothing_to_do_is_a_handful_of_calls(stack, declare):
     with stack.counted() as calls:
         stack.tick()
     assert calls == {
-        "GetItem": 3,
+        "GetItem": 9,
         "ListObjectVersions": 1,
         "PutItem": 1,
-    }  # three slots, a listing, its own record
+    }  # of three models the slot, the champion and what was told of it; a listing, its own record
 
     declare(every="30 days")
     stack.promoted("flights", "2013-01.parquet", flights(400))
@@ -318,7 +380,7 @@ def test_a_tick_with_nothing_to_do_is_a_handful_of_calls(stack, declare):
     with stack.counted() as calls:
         stack.tick()
     # The last run and the uploads for the interval, the uploads again for the sweep; eleven of them or one.
-    assert calls == {"GetItem": 4, "Query": 2, "ListObjectVersions": 1, "PutItem": 1}
+    assert calls == {"GetItem": 10, "Query": 2, "ListObjectVersions": 1, "PutItem": 1}
 
 
 def test_the_clock_says_nothing_but_that_it_struck(stack):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from moto_stack import sample
+from moto_stack import client, happening, sample
 from rows import csv, flights, parquet
 
 from refit.aws import keys
@@ -137,13 +137,68 @@ def test_our_own_failure_parks_the_upload_on_the_last_try_and_keeps_the_message(
     assert stack.recorded(key, version).outcome is Outcome.ACCEPTED
 
 
-def test_a_failure_after_the_record_was_written_parks_it_too(stack):
+def test_a_failure_after_the_record_was_written_is_made_up_for_by_the_sweep(stack, configure):
+    configure(sweep_minutes=0)
     key, version = stack.put("a.parquet", flights(50))
     with stack.outage(stack.app.s3, "PutObject", "profile.json"):
         assert stack.call("validate", stack.arrival(key, version, tries=5)) == FAILED
-    assert stack.recorded(key, version).outcome is Outcome.PARKED
+    assert not stack.recorded(key, version).announced
+    stack.tick()
+    for event in stack.sent():
+        assert stack.call("validate", event) == DONE
+    upload = stack.recorded(key, version)
+    assert (upload.outcome, upload.announced) == (Outcome.ACCEPTED, True)
+
+
+class Killed(BaseException):
+    """The process is gone: nothing handles this."""
+
+
+def test_a_file_that_kills_every_process_that_reads_it_has_a_record_and_is_told_of(stack, configure):
+    configure(sweep_minutes=0)
+    key, version = stack.put("a.parquet", flights(50))
+    for tries in range(1, 6):
+        with stack.outage(stack.app.s3, "GetObject", error=Killed()), pytest.raises(Killed):
+            stack.call("validate", stack.arrival(key, version, tries))
+    upload = stack.recorded(key, version)
+    assert (upload.outcome, codes(upload)) == (Outcome.PARKED, [Code.REFIT_FAILED])
+    assert "its process died or ran out of time" in upload.reasons[0].message
+    for _ in range(2):
+        stack.tick()
+    (told,) = stack.heard()
+    assert (told["detail-type"], told["detail"]["upload_id"]) == ("Upload Parked", upload.upload_id)
+    assert stack.sent() == []
+
+
+def test_a_try_that_fails_is_followed_by_another_soon_and_then_later_and_later(stack):
+    sqs, queue = client("sqs"), stack.app.settings.intake_queue
+    key, version = stack.put("a.parquet", flights(50))
+    sqs.send_message(QueueUrl=queue, MessageBody="waits")
+    (message,) = sqs.receive_message(QueueUrl=queue)["Messages"]
+    waits = []
+
+    def note(params, **_):
+        waits.append(json.loads(params["body"])["VisibilityTimeout"])
+
+    with (
+        happening(stack.app.sqs, "ChangeMessageVisibility", note),
+        stack.outage(stack.app.s3, "PutObject", "shard.npz"),
+    ):
+        for tries in range(1, 6):
+            event = stack.arrival(key, version, tries)
+            event["Records"][0]["receiptHandle"] = message["ReceiptHandle"]
+            assert stack.call("validate", event) == FAILED
+    assert waits == [15, 60, 240, 900, 0]
+
+
+def test_what_is_parked_and_deleted_has_nothing_left_to_try(stack):
+    key, version = stack.put("a.parquet", flights(50))
+    with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
+        stack.call("validate", stack.arrival(key, version, tries=5))
+    stack.app.s3.delete_object(Bucket=stack.app.settings.data_bucket, Key=key, VersionId=version)
     assert stack.call("validate", stack.arrival(key, version)) == DONE
-    assert stack.recorded(key, version).outcome is Outcome.ACCEPTED
+    upload = stack.recorded(key, version)
+    assert (upload.outcome, codes(upload)) == (Outcome.IGNORED, [Code.DELETED])
 
 
 # ---------------------------------------------------------------- what arrives is not trusted

@@ -133,9 +133,14 @@ def test_a_quiet_batch_starts_nothing_by_itself():
 
 
 def test_a_pending_knock_gets_its_turn_when_the_run_has_ended():
-    found = decide(knock(Trigger.PENDING), state(), SPEC, NOW)
+    found = decide(knock(Trigger.PENDING), state(pending=True), SPEC, NOW)
     assert found.answer is Answer.RETRAIN
     assert found.reasons == ("pending since 2024-07-01T11:00:00Z: because I say so", "1500 new rows")
+
+
+def test_a_turn_that_nothing_waits_for_is_skipped():
+    found = decide(knock(Trigger.PENDING), state(), SPEC, NOW)
+    assert (found.answer, found.reasons) == (Answer.SKIP, ("nothing waits for its turn",))
 
 
 @pytest.mark.parametrize("trigger", [Trigger.ALARM, Trigger.INTERVAL])

@@ -143,4 +143,9 @@ def test_nothing_is_due_without_an_interval_without_data_or_before_the_first_run
     assert due(UNTIMED, "", [JANUARY], **later) is None
     assert due(UNTIMED, "1 hour", [], **later) is None
     assert due(UNTIMED, "1 hour", [JANUARY], last_start="", **later) is None
-    assert due(TIMED, "1 hour", [FEBRUARY], last_data="") is None
+    assert due(TIMED, "1 hour", [replace(FEBRUARY, period=None)], **later) is None
+
+
+def test_a_last_run_from_before_there_was_a_time_column_lets_all_data_count():
+    assert due(TIMED, "28 days", [JANUARY, FEBRUARY], last_data="") == "2013-02-26T00:00:00Z"
+    assert due(TIMED, "60 days", [JANUARY, FEBRUARY], last_data="") is None

@@ -246,8 +246,7 @@ class Story:
         with self.screen.doing(f"{month.name}: {champion} predicts the month"):
             scored = self._until(lambda: _of_batch(registry.qualities(MODEL), upload.batch_id), "score")
         month.quality = scored
-        version = registry.version(MODEL, scored.version)
-        score, low = scored.score or 0.0, (version.tested_low if version else None) or 0.0
+        score, low = scored.score or 0.0, scored.floor or 0.0
         say(
             f"  quality   {scored.version} scored {scored.metric} {score:.4f} on the month before anyone learned "
             f"from it; its alarm is raised below {low:.4f}"

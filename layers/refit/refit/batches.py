@@ -41,6 +41,7 @@ class Code(StrEnum):
     NO_LABELS = "no_labels"
     UNKNOWN_MODEL = "unknown_model"
     NOT_IN_MODEL_FOLDER = "not_in_model_folder"
+    DELETED = "deleted"
     EMPTY_FOLDER_MARKER = "empty_folder_marker"
     REFIT_FAILED = "refit_failed"
 

@@ -148,6 +148,19 @@ def _quantile(draws: list[float], share: float) -> float | None:
     return float(np.quantile(draws, share)) if len(draws) >= RESAMPLES // 2 else None
 
 
+def quality_floor(
+    tested: float | None, tested_low: float | None, tested_rows: int, rows: int
+) -> float | None:
+    """What sampling alone may make of a tested score on `rows` new rows; None when it was never tested.
+
+    The spread seen on the test block, wider by the square root for fewer rows.
+    More rows do not narrow it: batches differ by more than sampling.
+    """
+    if tested is None or tested_low is None or rows < 1:
+        return None
+    return tested - (tested - tested_low) * math.sqrt(max(1.0, tested_rows / rows))
+
+
 def _test_rows(n: int, gates: Gates) -> Gate:
     return Gate("test_rows", n >= gates.min_test_rows, f"{n} test rows, {gates.min_test_rows} needed")
 

@@ -86,6 +86,8 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     def answer(which: Answer, *reasons: str, again: str | None = None) -> Decision:
         return Decision(which, reasons, again, new_rows)
 
+    if knock.trigger is Trigger.PENDING and not state.pending:
+        return answer(Answer.SKIP, "nothing waits for its turn")
     if state.hold and state.hold.until > now:
         return answer(
             Answer.WAIT,
@@ -157,6 +159,10 @@ def interval_due(
     if not every or not inputs or not last_start:
         return None  # the first model is made when its first data arrive
     if schedule.length(every) and spec.contract.time:
-        newest = max((upload.period[1] for upload in inputs if upload.period), default="")
-        return schedule.due(every, last_data, newest) if newest and last_data else None
+        periods = [upload.period for upload in inputs if upload.period]
+        if not periods:
+            return None
+        # A last run without data times was before the model had a time column: all of them are new.
+        since = last_data or min(first for first, _ in periods)
+        return schedule.due(every, since, max(last for _, last in periods))
     return schedule.due(every, last_start, now)

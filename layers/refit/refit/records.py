@@ -25,6 +25,7 @@ class Version:
     trained_rows: int = 0
     tested_score: float | None = None
     tested_low: float | None = None  # what sampling alone may make of that score
+    tested_rows: int = 0
     spec_digest: str = ""
     libraries: dict[str, str] = field(default_factory=dict)
     seed: int = 0
@@ -121,6 +122,7 @@ class Answered:
     batch_id: str = ""
     look_again_at: str = ""
     new_rows: int = 0
+    announced: bool = False  # others were told
 
 
 @dataclass(frozen=True)
@@ -156,4 +158,5 @@ class Quality:
     score: float | None
     rows: int
     at: str
+    floor: float | None = None  # what sampling alone may make of the tested score on so many rows
     note: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from refit.models import ModelSpec
-from refit.records import Version
+from refit.records import Quality, Version
 
 PERIOD = 60  # seconds; one labelled upload is one point
 
@@ -24,31 +24,36 @@ def model_of_alarm(stack: str, name: str) -> str | None:
     return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else None
 
 
-def metric_name(model: str, version: str = "") -> str:
-    """Of a model's scores, or of those of one version, which its alarm watches.
-
-    A name for each, not a dimension: local engines do not tell metrics apart by dimensions.
-    """
-    return f"Quality-{model}-{version}" if version else f"Quality-{model}"
+def metric_name(model: str) -> str:
+    """Of a model's scores. A name for each, not a dimension: local engines do not tell metrics apart by those."""
+    return f"Quality-{model}"
 
 
-def publish(cloudwatch: Any, stack: str, model: str, version: str, score: float, rows: int) -> None:
-    """Publish the champion's score on an upload, with its sample size."""
-    cloudwatch.put_metric_data(
-        Namespace=namespace(stack),
-        MetricData=[
-            {"MetricName": metric_name(model), "Value": score, "Unit": "None"},
-            {"MetricName": metric_name(model, version), "Value": score, "Unit": "None"},
-            {"MetricName": f"QualityRows-{model}", "Value": rows, "Unit": "Count"},
-        ],
-    )
+def margin_name(model: str, version: str) -> str:
+    """Of what the scores of one version have over their floor, which its alarm watches."""
+    return f"QualityMargin-{model}-{version}"
+
+
+def publish(cloudwatch: Any, stack: str, quality: Quality) -> None:
+    """Publish the champion's score on an upload, with its sample size, and its margin over the floor."""
+    assert quality.score is not None
+    points = [
+        {"MetricName": metric_name(quality.model), "Value": quality.score, "Unit": "None"},
+        {"MetricName": f"QualityRows-{quality.model}", "Value": quality.rows, "Unit": "Count"},
+    ]
+    if quality.floor is not None:
+        margin = quality.score - quality.floor
+        name = margin_name(quality.model, quality.version)
+        points.append({"MetricName": name, "Value": margin, "Unit": "None"})
+    cloudwatch.put_metric_data(Namespace=namespace(stack), MetricData=points)
 
 
 def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> None:
     """Let the alarm watch for scores below what the champion showed when it was tested.
 
-    It watches this version's scores only: what the one before it scored says
-    nothing of this one. Without a tested score (an imported champion), and
+    It watches the margin, not the score: what sampling alone may do depends on
+    the rows of each upload. And it watches this version's only: what the one
+    before it scored says nothing of this one. Without a tested score (an imported champion), and
     where quality is no trigger, the alarm goes. Repeating this changes nothing
     but the alarm's state, which starts anew.
     """
@@ -60,14 +65,15 @@ def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> Non
         AlarmName=name,
         AlarmDescription=(
             f"{spec.gates.metric} of {version.model} on new data, below what {version.version} showed when it was "
-            f"tested: {version.tested_score:.4f}, by sampling alone at least {version.tested_low:.4f}"
+            f"tested: {version.tested_score:.4f}, by sampling alone at least {version.tested_low:.4f} on "
+            f"{version.tested_rows} rows"
         ),
         Namespace=namespace(stack),
-        MetricName=metric_name(version.model, version.version),
+        MetricName=margin_name(version.model, version.version),
         Statistic="Minimum",
         Period=PERIOD,
         EvaluationPeriods=1,
-        Threshold=version.tested_low,
+        Threshold=0.0,
         ComparisonOperator="LessThanThreshold",
         TreatMissingData="missing",  # no data is neither good nor bad, and the next bad upload alarms anew
         ActionsEnabled=True,

@@ -18,6 +18,7 @@ class Event(StrEnum):
     BATCH_ACCEPTED = "Batch Accepted"
     BATCH_QUARANTINED = "Batch Quarantined"
     UPLOAD_IGNORED = "Upload Ignored"
+    UPLOAD_PARKED = "Upload Parked"
     DRIFT_CHECKED = "Drift Checked"
     DRIFT_FOUND = "Drift Found"
     RETRAINING_REQUESTED = "Retraining Requested"

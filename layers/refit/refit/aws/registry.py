@@ -10,8 +10,10 @@
                        RUN#<8 digits>          one execution
                        KNOCK#<knock>           one wish and the decision on it
                        QUALITY#<batch>#<version>, DRIFT#<batch>#<version>
+                       TOLD                    up to which generation changes were told of
     REFUSED            <event>                 an event that was turned away
     TICK               LAST                    the newest look of the scheduled rule
+    SWEPT              <upload>                when the tick last sent an upload to the queue
 
 A record is JSON in `body`; what conditions look at stands beside it.
 """
@@ -97,10 +99,23 @@ class Registry:
         except Conflict:
             return self.version(version.model, version.version) or version
 
-    def move_champion(self, change: Generation, closed: tuple[Run, Slot] | None = None) -> None:
+    def told_of(self, model: str) -> int:
+        """The newest generation whose change was told of; 0 when none was."""
+        found = self._get_item(f"MODEL#{model}", "TOLD")
+        return int(json.loads(found["body"]["S"])["generation"]) if found else 0
+
+    def note_told_of(self, model: str, generation: int) -> None:
+        """Remember that changes up to `generation` were told of; a lower one that comes late is passed over."""
+        item = _item(f"MODEL#{model}", "TOLD", {"generation": generation}, generation=generation)
+        self._put_newest(item, "generation", generation)
+
+    def move_champion(
+        self, change: Generation, closed: tuple[Run, Slot] | None = None, slot: Slot | None = None
+    ) -> None:
         """Make `change.version` the champion, provided the one before it still is.
 
-        Pointer, audit record and, for a promotion, the end of its run are one transaction.
+        Pointer, audit record and what belongs to the change are one transaction:
+        for a promotion the end of its run, for a rollback the slot with its hold.
 
         Raises
         ------
@@ -117,12 +132,14 @@ class Registry:
         ]
         if closed:
             writes += self._closing(*closed)
+        if slot:
+            writes.append(self._slot_write(change.model, slot))
         try:
             self._write(writes)
         except Conflict as error:
             now = self.champion(change.model)
             if now is None or now.generation == expected:
-                raise  # the run or its slot was taken, not the champion
+                raise  # the run or the slot was taken, not the champion
             raise ChampionMoved(
                 f"the champion of {change.model} is now {now.version} (generation {now.generation}), no longer "
                 f"generation {expected}; the comparison was with another champion"
@@ -162,6 +179,12 @@ class Registry:
                 _put(self.table, _item(pk, _run_sk(run.run_id), run, status=run.status), "pk", None)
             )
         self._write(writes)
+
+    def note_announced(self, answered: Answered) -> None:
+        """Remember that others were told of an answer."""
+        told = replace(answered, announced=True)
+        item = _item(f"MODEL#{answered.model}", f"KNOCK#{answered.knock_id}", told)
+        self.dynamodb.put_item(TableName=self.table, Item=item)  # nothing else of an answer ever changes
 
     def save_slot(self, model: str, slot: Slot) -> None:
         """Write the next revision of the slot; raises Conflict when it changed meanwhile."""
@@ -203,21 +226,34 @@ class Registry:
 
     def note_tick(self, tick: Tick) -> None:
         """Remember the newest tick; an older one that comes late is passed over."""
-        put = _put(self.table, _item("TICK", "LAST", tick, at=tick.at), "at", tick.at)["Put"]
+        self._put_newest(_item("TICK", "LAST", tick, at=tick.at), "at", tick.at)
+
+    def last_tick(self) -> Tick | None:
+        return self._get(Tick, "TICK", "LAST")
+
+    def note_swept(self, upload_id: str, at: str) -> None:
+        """Remember when the tick sent an upload to the queue."""
+        self._put_newest(_item("SWEPT", upload_id, {"at": at}, at=at), "at", at)
+
+    def swept_since(self, upload_id: str, since: str) -> bool:
+        """Whether the tick sent an upload to the queue after that time."""
+        found = self._get_item("SWEPT", upload_id)
+        return found is not None and found["at"]["S"] > since
+
+    def refusals(self) -> list[Refusal]:
+        """Oldest first."""
+        found = [_read(Refusal, item) for item in self._query("REFUSED")]
+        return sorted(found, key=lambda refusal: (refusal.at, refusal.event_id))
+
+    def _put_newest(self, item: Item, guard: str, value: int | str) -> None:
+        """Put unless what is there has a higher value of `guard`."""
+        put = _put(self.table, item, guard, value)["Put"]
         put["ConditionExpression"] = "attribute_not_exists(#guard) OR #guard <= :expected"
         try:
             self.dynamodb.put_item(**put)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
-
-    def last_tick(self) -> Tick | None:
-        return self._get(Tick, "TICK", "LAST")
-
-    def refusals(self) -> list[Refusal]:
-        """Oldest first."""
-        found = [_read(Refusal, item) for item in self._query("REFUSED")]
-        return sorted(found, key=lambda refusal: (refusal.at, refusal.event_id))
 
     def _add_once(self, model: str, sk: str, record: Any) -> None:
         self._put_once(f"MODEL#{model}", sk, record)
