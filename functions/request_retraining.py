@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from refit.aws import alarms, inputs, messages, runs
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, refusing, utc_now
-from refit.batches import effective, inputs_digest
+from refit.batches import Upload, effective, inputs_digest
 from refit.errors import Conflict
 from refit.models import ModelSpec, get_model
-from refit.policy import Answer, Decision, Hold, Knock, State, Trigger, decide
+from refit.policy import Answer, Decision, Hold, Knock, Resumed, State, Trigger, decide
 from refit.records import Answered, Run, RunStatus, Slot
+
+# What a run that resumes another takes over from it.
+FROZEN = ("inputs_digest", "inputs_key", "candidates", "rows", "new_rows", "data_until")
 
 
 @entrypoint
@@ -72,7 +76,9 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         knock = replace(waited, knock_id=knock.knock_id, trigger=Trigger.PENDING)
     version, generation = (champion.version, champion.generation) if champion else ("", 0)
     learned = inputs.learned_by(app.store, registry, model, version)
-    uploads = effective(registry.uploads(model))
+    everything = registry.uploads(model)
+    uploads = effective(everything)
+    resumed = runs.existing(registry, model, knock.resumes) if knock.resumes else None
     state = State(
         inputs=uploads,
         inputs_digest=inputs_digest([upload.batch_id for upload in uploads], spec.digest),
@@ -83,12 +89,12 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         last_run=slot.last_run or None,
         last_digest=slot.last_digest,
         hold=Hold(**slot.hold) if slot.hold else None,
+        resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
     )
     decision = decide(knock, state, spec, now)
     run = None
     if decision.answer is Answer.RETRAIN:
-        key, frozen = inputs.freeze(app.store, spec, uploads, learned, version, generation)
-        run = Run(
+        fresh = Run(
             run_id=f"run-{slot.runs + 1:08d}",
             model=model,
             status=RunStatus.RUNNING,
@@ -99,12 +105,20 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
             started_at=now,
             champion=version,
             generation=generation,
-            inputs_key=key,
-            candidates=frozen.candidates,
-            rows=sum(upload.rows for upload in uploads),
-            new_rows=decision.new_rows,
-            data_until=max((upload.period[1] for upload in uploads if upload.period), default=""),
         )
+        if resumed:
+            frozen = {name: getattr(resumed, name) for name in FROZEN}
+            run = replace(fresh, resumes=resumed.run_id, **frozen)
+        else:
+            key, inputs_of_run = inputs.freeze(app.store, spec, uploads, learned, version, generation)
+            run = replace(
+                fresh,
+                inputs_key=key,
+                candidates=inputs_of_run.candidates,
+                rows=sum(upload.rows for upload in uploads),
+                new_rows=decision.new_rows,
+                data_until=max((upload.period[1] for upload in uploads if upload.period), default=""),
+            )
     answered = Answered(
         knock_id=knock.knock_id,
         model=model,
@@ -122,6 +136,18 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     )
     registry.answer(answered, _next_slot(slot, knock, decision, run), run)
     return answered
+
+
+def _as_it_stands(run: Run, generation: int, uploads: Sequence[Upload], spec: ModelSpec, app: App) -> Resumed:
+    frozen = inputs.read(app.store, run.inputs_key)
+    retracted = {upload.sha256 for upload in uploads if upload.retracted}
+    return Resumed(
+        run_id=run.run_id,
+        status=run.status,
+        same_champion=run.generation == generation,
+        same_model=frozen.spec_digest == spec.digest,
+        retracted=tuple(each.key for each in frozen.batches if each.sha256 in retracted),
+    )
 
 
 def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) -> Slot:

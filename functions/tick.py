@@ -138,6 +138,7 @@ def _ask(spec: ModelSpec, trigger: Trigger, reason: str, occasion: str, app: App
         "requested_by": "tick",
         "request_id": request_id,
         "force": force,
+        "resumes": "",
     }
     app.bus.publish(Event.RETRAINING_REQUESTED, detail)
     return f"asked: {request_id}"

@@ -42,7 +42,14 @@ class Unfinished(RefitError):
 
 
 def ask(
-    app: App, model: str, reason: str, *, trigger: str = "on_demand", force: bool = False, timeout: float = 60
+    app: App,
+    model: str,
+    reason: str,
+    *,
+    trigger: str = "on_demand",
+    force: bool = False,
+    resumes: str = "",
+    timeout: float = 60,
 ) -> Answered:
     """Knock and wait for the recorded answer."""
     request_id = uuid.uuid4().hex
@@ -53,6 +60,7 @@ def ask(
         "requested_by": whoami(),
         "request_id": request_id,
         "force": force,
+        "resumes": resumes,
     }
     app.bus.publish(Event.RETRAINING_REQUESTED, detail)
     return wait_for(
@@ -70,6 +78,15 @@ def wait_for_run(app: App, model: str, run_id: str, timeout: float = 1800) -> Ru
         return run if run and run.status is not RunStatus.RUNNING else None
 
     return wait_for(ended, timeout, f"{run_id} still runs after {timeout:.0f} s; see: refit status {model}")
+
+
+def resume_run(app: App, model: str, run_id: str, reason: str) -> Answered:
+    """Ask that a failed run is run again, as a new one, on the very inputs that it had frozen."""
+    run = app.registry.run(model, run_id)
+    if run is None:
+        failed = [each.run_id for each in app.registry.runs(model) if each.status is RunStatus.FAILED]
+        raise Refused(f"{model} has no {run_id!r}; runs that failed: {', '.join(failed[-5:]) or 'none'}")
+    return ask(app, model, reason, resumes=run_id)
 
 
 def retract(app: App, model: str, key: str, reason: str) -> tuple[list[Upload], list[str]]:
@@ -117,6 +134,7 @@ def import_champion(app: App, spec: ModelSpec, path: Path, reason: str) -> Gener
     app.registry.add_version(version)
     change = Generation(spec.name, 1, version.version, "", Change.IMPORT, whoami(), reason, utc_now())
     app.registry.move_champion(change)
+    champions.settle(app, spec)
     return change
 
 

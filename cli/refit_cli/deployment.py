@@ -67,6 +67,8 @@ class Deployment:
             stack=name,
             models_dir=models,
             max_upload_mb=1024,
+            state_machine=outputs["RetrainingStateMachineArn"],
+            intake_queue=outputs["IntakeQueueUrl"],
         )
         return Deployment(App(settings), outputs)
 
@@ -80,6 +82,20 @@ class Deployment:
         if "FunctionError" in answer:
             raise RefitError(f"{payload.get('errorType')}: {payload.get('errorMessage')}")
         return payload
+
+    def invoke(self, name: str, event: Any, wait: bool) -> None:
+        """Invoke a function by its name in template.yaml; raises RefitError when it was waited for and failed."""
+        found = boto3.client("cloudformation").describe_stack_resource(
+            StackName=self.app.settings.stack, LogicalResourceId=name
+        )
+        answer = self._lambda.invoke(
+            FunctionName=found["StackResourceDetail"]["PhysicalResourceId"],
+            InvocationType="RequestResponse" if wait else "Event",
+            Payload=json.dumps(event).encode(),
+        )
+        if "FunctionError" in answer:
+            failed = json.loads(answer["Payload"].read())
+            raise RefitError(f"{name} failed: {failed.get('errorType')}: {failed.get('errorMessage')}")
 
     @property
     def _lambda(self) -> Any:

@@ -16,6 +16,8 @@ from refit.models import ModelSpec, find_models, get_model
 from refit_cli.local.errors import LocalStackError
 
 if TYPE_CHECKING:
+    from refit.aws.runtime import App
+    from refit.records import Answered
     from refit_cli.deployment import Deployment
 
 PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
@@ -84,6 +86,11 @@ def _parser() -> argparse.ArgumentParser:
         "--force", action="store_true", help="even on inputs that were tried, or too few rows"
     )
     retrain.add_argument("--wait", action="store_true", help="until the run has ended")
+    again = add("resume-run", _resume_run, "Run a failed run again, on the inputs that it had frozen.")
+    again.add_argument("model")
+    again.add_argument("run", help="such as run-00000007; see: refit history MODEL")
+    again.add_argument("--reason", required=True, help="kept with the decision")
+    again.add_argument("--wait", action="store_true", help="until the run has ended")
     retract = add("retract", _retract, "Take an upload out of what is learned from.")
     retract.add_argument("model")
     retract.add_argument("upload", help="its file name under incoming/<model>/")
@@ -104,7 +111,27 @@ def _parser() -> argparse.ArgumentParser:
     pause.add_argument("--reason", required=True)
     resume = add("resume", _resume, "Lift a pause; a knock that waited has its turn.")
     resume.add_argument("model")
-    for command in (status, history, predict, retrain, retract, importing, backfill, rollback, pause, resume):
+    requeue = add(
+        "requeue", _requeue, "Give what failed by our fault another try: dead letters, parked uploads."
+    )
+    requeue.add_argument("model", nargs="?", help="default: all")
+    doctor = add("doctor", _doctor, "Look for broken promises, and repair what needs no decision of yours.")
+    doctor.add_argument("--dry-run", action="store_true", help="only look")
+    for command in (
+        requeue,
+        doctor,
+        status,
+        history,
+        predict,
+        retrain,
+        again,
+        retract,
+        importing,
+        backfill,
+        rollback,
+        pause,
+        resume,
+    ):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -258,13 +285,28 @@ def _chunks(rows: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, An
 
 
 def _retrain(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    spec, app = _model(args), _deployment(args).app
+    return _decided(args, app, actions.ask(app, spec.name, args.reason, force=args.force))
+
+
+def _resume_run(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    spec, app = _model(args), _deployment(args).app
+    return _decided(args, app, actions.resume_run(app, spec.name, args.run, args.reason))
+
+
+def _decided(args: argparse.Namespace, app: App, answered: Answered) -> int:
+    """Show an answer, and with --wait what came of it."""
     from dataclasses import asdict
 
     from refit_cli import actions
 
-    spec, app = _model(args), _deployment(args).app
-    answered = actions.ask(app, spec.name, args.reason, force=args.force)
-    run = actions.wait_for_run(app, spec.name, answered.run_id) if args.wait and answered.run_id else None
+    run = (
+        actions.wait_for_run(app, answered.model, answered.run_id) if args.wait and answered.run_id else None
+    )
     text = f"{answered.answer}{f' ({answered.run_id})' if answered.run_id else ''}: {'; '.join(answered.reasons)}"
     document = {**asdict(answered), "run": asdict(run) if run else None}
     _print(args, document, lambda: text + (f"\n{run.run_id} {run.status}: {run.result}" if run else ""))
@@ -337,6 +379,43 @@ def _resume(args: argparse.Namespace) -> int:
     document = {"model": spec.name, "decision": asdict(answered) if answered else None}
     _print(args, document, lambda: f"retraining of {spec.name} goes on{waited}")
     return 0
+
+
+def _requeue(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import repair
+
+    model = _model(args).name if args.model else ""
+    found = _deployment(args)
+    done = repair.requeue(found.app, found.outputs["DeadLetterQueueUrl"], found.invoke, model)
+    lines = [f"{each.what}: {each.became}" for each in done] or ["nothing waits for another try"]
+    _print(args, [asdict(each) for each in done], lambda: "\n".join(lines))
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from refit_cli import repair
+
+    found = _deployment(args)
+    findings, left = repair.examine(found.app, found.invoke, repair=not args.dry_run)
+
+    def text() -> str:
+        if not findings:
+            return "every promise holds"
+        lines = [
+            f"promise {f.breach.promise}, {f.breach.model}: {f.breach.message}\n  {f.done}" for f in findings
+        ]
+        if not left:
+            return "\n".join([*lines, "every promise holds now"])
+        still = [f"promise {b.promise}, {b.model}: {b.message}" for b in left]
+        return "\n".join([*lines, "still broken:", *still])
+
+    document = {"findings": [asdict(each) for each in findings], "left": [asdict(each) for each in left]}
+    _print(args, document, text)
+    return 1 if left else 0
 
 
 def _backfill(args: argparse.Namespace) -> int:

@@ -10,6 +10,7 @@ import itertools
 import math
 from collections import Counter
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from refit.aws import inputs, keys, serving
@@ -27,12 +28,16 @@ class Breach:
     promise: int
     model: str
     message: str
+    upload: tuple[str, str] | None = None  # key and version id of the upload that it is about
 
 
-def check(app: App) -> list[Breach]:
-    """All breaches, of a stack at rest: nothing is being validated or trained."""
+def check(app: App, settled_before: datetime | None = None) -> list[Breach]:
+    """All breaches, of a stack at rest: nothing is being validated or trained.
+
+    Of a stack at work, uploads that came after `settled_before` may be on their way.
+    """
     found = [breach for model in sorted(app.models) for breach in _check_model(app, model)]
-    return found + _check_uploads(app)
+    return found + _check_uploads(app, settled_before or datetime.max.replace(tzinfo=UTC))
 
 
 def _check_model(app: App, model: str) -> list[Breach]:
@@ -64,6 +69,8 @@ def _check_model(app: App, model: str) -> list[Breach]:
     # 4: one training for each frozen set of inputs; every knock that started a run has it.
     for knock in knocks:
         expect(4, not knock.run_id or knock.run_id in runs, f"knock {knock.knock_id} names no existing run")
+    for knock in knocks:
+        expect(4, knock.announced, f"knock {knock.knock_id} was answered, but nobody was told")
     asked = Counter(knock.run_id for knock in knocks if knock.run_id)
     for run_id in runs:
         expect(4, asked[run_id] == 1, f"{run_id} was started by {asked[run_id]} knocks")
@@ -77,6 +84,9 @@ def _check_model(app: App, model: str) -> list[Breach]:
             after.previous == before.version,
             f"generation {after.generation} does not follow {before.version}",
         )
+
+    told = registry.told_of(model)
+    expect(5, told >= len(numbers), f"changes up to generation {told} were told of, there are {len(numbers)}")
 
     # 6 and 7: what was promoted beat the champion of that moment, on rows neither had seen, by a finite metric.
     for generation in generations:
@@ -124,24 +134,29 @@ def _unproved(app: App, model: str, generation: Any, run: Any) -> list[tuple[int
     return found
 
 
-def _check_uploads(app: App) -> list[Breach]:
+def _check_uploads(app: App, settled_before: datetime) -> list[Breach]:
     """2: every object version ends in one outcome, with a record that says why."""
     found = []
     bucket = app.settings.data_bucket
     for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=keys.INCOMING):
         for version in page.get("Versions", []):
+            if version["LastModified"] > settled_before:
+                continue
             model, _ = keys.model_of_incoming(version["Key"])
+            which = (version["Key"], version["VersionId"])
             upload = app.registry.upload(model, upload_id(bucket, version["Key"], version["VersionId"]))
             if upload is None:
-                found.append(Breach(2, model, f"{version['Key']} ({version['VersionId']}) has no outcome"))
+                found.append(Breach(2, model, f"{which[0]} ({which[1]}) has no outcome", which))
             elif upload.outcome is Outcome.ACCEPTED:
                 try:
                     app.store.get(keys.profile(model, upload.batch_id))
                     load(app.store.get(keys.shard(model, upload.batch_id)))
                 except RefitError as error:
                     found.append(Breach(2, model, f"{upload.key} is accepted, but {error}"))
-                if not upload.announced:
-                    found.append(Breach(3, model, f"{upload.key} is accepted, but nobody was told"))
             elif not upload.reasons:
                 found.append(Breach(2, model, f"{upload.key} is {upload.outcome} without a reason"))
+            if upload and not upload.announced:
+                found.append(
+                    Breach(3, model, f"{upload.key} is {upload.outcome}, but nobody was told", which)
+                )
     return found

@@ -145,6 +145,7 @@ def test_a_champion_that_moved_during_the_run_is_kept(workflow):
     assert workflow.states(f"flights-{RUN_2}")[-3:] == ["Promote", "KeepChampion", "ChampionKept"]
     assert registry.run("flights", RUN_2).status is RunStatus.KEPT
     assert registry.champion("flights").generation == 2
+    workflow.stack.tick()  # nobody told of the move
 
 
 def test_a_rollback_during_a_run_stays_and_the_same_inputs_run_again_once_resumed(workflow):

@@ -41,6 +41,18 @@ class Knock:
     force: bool = False
     drifted: tuple[str, ...] = ()  # messages of the columns that drifted
     batch_id: str = ""
+    resumes: str = ""  # a failed run whose frozen inputs are to be run again
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """The run that a knock wants to resume, as it stands now."""
+
+    run_id: str
+    status: str
+    same_champion: bool  # the one it was to be compared with
+    same_model: bool  # model.toml and model.py are those of its inputs
+    retracted: tuple[str, ...] = ()  # uploads among its inputs that were retracted since
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class State:
     last_run: str | None = None
     last_digest: str = ""  # inputs of the last finished run
     hold: Hold | None = None
+    resumes: Resumed | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,12 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         turn = "already pending" if state.pending else "pending"
         return answer(
             Answer.WAIT, f"{state.running} is running; {turn}, one run after it learns from all new data"
+        )
+    if state.resumes:
+        problem = _not_resumable(state.resumes, spec.name)
+        return answer(
+            Answer.SKIP if problem else Answer.RETRAIN,
+            problem or f"{state.resumes.run_id} again on its own inputs: {knock.reason}",
         )
     if state.inputs_digest == state.last_digest and not knock.force:
         return answer(
@@ -140,6 +159,19 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         else f"{new_rows} new rows do not start one by themselves"
     )
     return answer(Answer.SKIP, quiet, missing)
+
+
+def _not_resumable(run: Resumed, model: str) -> str:
+    if run.status != "failed":
+        return f"{run.run_id} has ended as {run.status}; only a failed run is resumed"
+    instead = f"; instead: refit retrain {model} --force"
+    if not run.same_champion:
+        return f"the champion that {run.run_id} was to be compared with serves no more{instead}"
+    if not run.same_model:
+        return f"model.toml or model.py changed since {run.run_id} started{instead}"
+    if run.retracted:
+        return f"{', '.join(run.retracted[:3])} was retracted since {run.run_id} started{instead}"
+    return ""
 
 
 def interval_due(

@@ -85,6 +85,7 @@ class Run:
     rows: int = 0
     new_rows: int = 0
     data_until: str = ""  # newest time of its data, where the model has a time column
+    resumes: str = ""  # the failed run whose frozen inputs these are
     ended_at: str = ""
     result: str = ""  # one sentence
     challenger: str = ""

@@ -142,6 +142,7 @@ def wakeup(event: Any) -> Knock | RunEnded | Alarm:
             requested_by=str(detail.get("requested_by") or event.get("source", "unknown"))[:200],
             at=at,
             force=detail.get("force") is True,
+            resumes=str(detail.get("resumes") or "")[:40],
         )
     raise BadMessage(
         f"detail-type {str(kind)[:80]!r} does not ask for a retraining; see events/request_retraining.json"

@@ -86,7 +86,7 @@ def close(registry: Registry, model: str, run_id: str, status: RunStatus, at: st
         When other writers kept winning.
     """
     for _ in range(ATTEMPTS):
-        run = _existing(registry, model, run_id)
+        run = existing(registry, model, run_id)
         if run.status is not RunStatus.RUNNING:
             return run
         ended = replace(run, status=status, ended_at=at, **result)
@@ -113,7 +113,7 @@ def promote(registry: Registry, change: Generation, run_id: str, at: str, **resu
         When the run has ended otherwise: an execution that was aborted promotes nothing.
     """
     for _ in range(ATTEMPTS):
-        run = _existing(registry, change.model, run_id)
+        run = existing(registry, change.model, run_id)
         if run.status is RunStatus.PROMOTED:
             return run
         if run.status is not RunStatus.RUNNING:
@@ -127,7 +127,8 @@ def promote(registry: Registry, change: Generation, run_id: str, at: str, **resu
     raise Conflict(f"{change.model} {run_id}: other writers kept winning; it will be tried again")
 
 
-def _existing(registry: Registry, model: str, run_id: str) -> Run:
+def existing(registry: Registry, model: str, run_id: str) -> Run:
+    """Raises BadMessage when there is no such run."""
     run = registry.run(model, run_id)
     if run is None:
         raise BadMessage(f"{model} has no {run_id}; runs are started by request_retraining only")

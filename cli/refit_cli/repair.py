@@ -1,0 +1,196 @@
+"""Putting right what failed: messages in the dead-letter queue, and what the oracle finds."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from refit import artifact
+from refit.aws import intake, keys
+from refit.aws.bus import Event
+from refit.aws.runtime import App
+from refit.batches import Outcome
+from refit_cli.oracle import Breach, check
+
+# Invokes a function by its name in template.yaml, and waits for it when asked to.
+Invoke = Callable[[str, Any, bool], None]
+
+HIDDEN = 300  # seconds that received messages stay with us
+PEOPLE = "put right by hand; docs/promises.md says what must hold"
+
+
+@dataclass(frozen=True)
+class Requeued:
+    """A message or an upload, and what became of it."""
+
+    what: str
+    became: str
+
+
+# ---------------------------------------------------------------- requeue
+def requeue(app: App, dead_letters: str, invoke: Invoke, model: str = "") -> list[Requeued]:
+    """Give what was given up another try: every dead letter that is understood, then every parked upload.
+
+    Parameters
+    ----------
+    dead_letters
+        URL of the dead-letter queue.
+    model
+        Only what is for this model; empty for everything.
+    """
+    done, sent, left = [], set(), []
+    for message in _received(app, dead_letters):
+        event = _parsed(message["Body"])
+        name, receivers = understood(event)
+        if receivers is None or (model and model_of(event) != model):
+            left.append(message["ReceiptHandle"])
+            if receivers is None:
+                done.append(Requeued(name, "left where it is: not a message that Refit sends"))
+            continue
+        for receiver in receivers:
+            if receiver == "ValidateFunction":
+                app.sqs.send_message(QueueUrl=app.settings.intake_queue, MessageBody=message["Body"])
+                found = event["detail"]["object"]
+                sent.add((found["key"], found.get("version-id", "")))
+            else:
+                invoke(receiver, event, False)
+        app.sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=message["ReceiptHandle"])
+        done.append(Requeued(name, f"sent to {' and '.join(receivers)}" if receivers else "dropped"))
+    for handle in left:
+        app.sqs.change_message_visibility(QueueUrl=dead_letters, ReceiptHandle=handle, VisibilityTimeout=0)
+    for each in [model] if model else sorted(app.models):
+        for upload in app.registry.uploads(each):
+            if upload.outcome is Outcome.PARKED and (upload.key, upload.version_id) not in sent:
+                intake.send_again(app, upload.key, upload.version_id, "requeue")
+                done.append(Requeued(upload.key, "its message was gone; a new one sent to ValidateFunction"))
+    return done
+
+
+def understood(event: Any) -> tuple[str, tuple[str, ...] | None]:
+    """What a dead letter is in words, and the functions it is for; None for what Refit knows nothing of."""
+    event = event if isinstance(event, dict) else {}
+    kind, detail = str(event.get("detail-type") or "no event"), event.get("detail")
+    detail = detail if isinstance(detail, dict) else {}
+    if kind == "Object Created":
+        key = str((detail.get("object") or {}).get("key") or "")
+        if key.startswith(keys.INCOMING):
+            return key, ("ValidateFunction",)
+        if key.startswith("accepted/"):
+            return key, ("CheckDriftFunction", "CheckQualityFunction")
+    if kind == "Scheduled Event":
+        return kind, ()  # the next one does what this one could not
+    asks = (Event.DRIFT_CHECKED, Event.RETRAINING_REQUESTED)
+    if kind in (*asks, "CloudWatch Alarm State Change", "Step Functions Execution Status Change"):
+        return f"{kind} {model_of(event)}".strip(), ("RequestRetrainingFunction",)
+    return kind, None
+
+
+def model_of(event: Any) -> str:
+    """The model that an event is of; empty where it does not say."""
+    detail = event.get("detail") or {}
+    if "model" in detail:
+        return str(detail["model"])
+    if event.get("detail-type") == "Step Functions Execution Status Change":
+        return str(detail.get("name") or "").rpartition("-run-")[0]
+    parts = str((detail.get("object") or {}).get("key") or "").split("/")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def _received(app: App, url: str) -> Iterator[dict[str, Any]]:
+    """Every message once: those that were received stay hidden meanwhile."""
+    request = {"QueueUrl": url, "MaxNumberOfMessages": 10, "VisibilityTimeout": HIDDEN, "WaitTimeSeconds": 1}
+    while messages := app.sqs.receive_message(**request).get("Messages"):
+        yield from messages
+
+
+def _parsed(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
+
+
+# ---------------------------------------------------------------- doctor
+@dataclass(frozen=True)
+class Finding:
+    """A breach of a promise, and what was done about it."""
+
+    breach: Breach
+    done: str
+
+
+def examine(
+    app: App,
+    invoke: Invoke,
+    *,
+    repair: bool = True,
+    young: timedelta = timedelta(minutes=15),
+    wait: float = 30,
+) -> tuple[list[Finding], list[Breach]]:
+    """Look for breaches of promises and repair what can be repaired without a decision of people's.
+
+    Returns
+    -------
+    findings
+        What was found, each with what was done.
+    left
+        What does not hold after that.
+    """
+    before = datetime.now(UTC) - young
+    breaches = check(app, settled_before=before)
+    if not breaches or not repair:
+        return [Finding(breach, "nothing: only looked") for breach in breaches], breaches
+    restored = restore(app)
+    findings = [Finding(breach, _repaired(breach, restored, app)) for breach in breaches]
+    invoke("TickFunction", {"source": "refit doctor"}, True)
+    end = time.monotonic() + wait
+    while (left := check(app, settled_before=before)) and time.monotonic() < end:
+        time.sleep(1)
+    return findings, left
+
+
+def _repaired(breach: Breach, restored: list[str], app: App) -> str:
+    if breach.upload:
+        intake.send_again(app, *breach.upload, "doctor")
+        return "sent to ValidateFunction again"
+    if restored:
+        return f"restored {', '.join(restored)}"
+    return f"looked after by the tick; what stays is to be {PEOPLE}"
+
+
+def restore(app: App) -> list[str]:
+    """Bring back objects of the store bucket that somebody deleted, and artifacts that somebody replaced.
+
+    Refit itself never replaces an object, and what retention removes is removed with all its versions.
+    """
+    bucket, restored = app.settings.store_bucket, []
+    for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        for marker in page.get("DeleteMarkers", []):
+            if marker["IsLatest"]:
+                app.s3.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
+                restored.append(marker["Key"])
+    for model in sorted(app.models):
+        for version in app.registry.versions(model):
+            key = keys.artifact(model, version.artifact_sha256)
+            if _restore_artifact(app, key, version.artifact_sha256):
+                restored.append(key)
+    return sorted(set(restored))
+
+
+def _restore_artifact(app: App, key: str, sha256: str) -> bool:
+    """Put the version with the recorded hash on top, unless it is there; returns whether that was done."""
+    bucket = app.settings.store_bucket
+    found = app.s3.list_object_versions(Bucket=bucket, Prefix=key).get("Versions", [])
+    for version in sorted(found, key=lambda each: not each["IsLatest"]):
+        body = app.s3.get_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])["Body"].read()
+        if artifact.digest(body) == sha256:
+            if version["IsLatest"]:
+                return False
+            source = {"Bucket": bucket, "Key": key, "VersionId": version["VersionId"]}
+            app.s3.copy_object(Bucket=bucket, Key=key, CopySource=source)
+            return True
+    return False
