@@ -45,7 +45,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         challenger_score=proved["challenger_score"],
         champion_score=proved["champion_score"],
     )
-    alarms.watch(app.cloudwatch, app.settings.stack, version, get_model(app.models, message.model))
+    alarms.follow(app.cloudwatch, app.settings.stack, app.registry, get_model(app.models, message.model))
     announced = {
         "model": message.model,
         "run_id": message.run_id,

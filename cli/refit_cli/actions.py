@@ -144,7 +144,7 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
         at=utc_now(),
     )
     app.registry.move_champion(change)
-    alarms.watch(app.cloudwatch, app.settings.stack, version, spec)
+    alarms.follow(app.cloudwatch, app.settings.stack, app.registry, spec)
     app.bus.publish(Event.CHAMPION_ROLLED_BACK, asdict(change))
     return change
 

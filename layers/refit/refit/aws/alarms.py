@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from refit.aws.registry import Registry
 from refit.models import ModelSpec
 from refit.records import Version
 
@@ -42,6 +43,20 @@ def publish(cloudwatch: Any, stack: str, model: str, version: str, score: float,
             {"MetricName": f"QualityRows-{model}", "Value": rows, "Unit": "Count"},
         ],
     )
+
+
+def follow(cloudwatch: Any, stack: str, registry: Registry, spec: ModelSpec) -> None:
+    """Let the alarm watch the champion, whoever made it that.
+
+    The champion may move while this is under way, and another one's alarm come
+    before this one: what was watched is the champion still, or it is done again.
+    """
+    watched = None
+    while (champion := registry.champion(spec.name)) and champion.generation != watched:
+        version = registry.version(spec.name, champion.version)
+        assert version, champion.version  # a champion is recorded before it is one
+        watch(cloudwatch, stack, version, spec)
+        watched = champion.generation
 
 
 def watch(cloudwatch: Any, stack: str, version: Version, spec: ModelSpec) -> None:
