@@ -36,7 +36,9 @@ def look(app: App) -> Look:
 
 def undone(before: Look, after: Look) -> list[str]:
     """What of the first look was lost, overwritten or taken back in the second."""
-    found = [f"{key} has other versions" for key in before.objects if after.objects.get(key) != before.objects[key]]
+    found = [
+        f"{key} has other versions" for key in before.objects if after.objects.get(key) != before.objects[key]
+    ]
     found += [f"{key} was written twice" for key, versions in after.objects.items() if len(versions) > 1]
     for key, was in before.records.items():
         now = after.records.get(key)

@@ -48,7 +48,9 @@ class AnyOrder(RuleBasedStateMachine):
         content = csv(frame) if name.endswith(".csv") else parquet(frame)
         self.world.drop(name, content, same_second=same_second, parts=parts)
 
-    @rule(name=st.sampled_from(NAMES), content=st.sampled_from([b"", b"no table", csv(rows(3)), b"a,b\n1,2\n"]))
+    @rule(
+        name=st.sampled_from(NAMES), content=st.sampled_from([b"", b"no table", csv(rows(3)), b"a,b\n1,2\n"])
+    )
     def drop_bad(self, name, content):
         self.world.drop(name, content)
 

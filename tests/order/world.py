@@ -171,9 +171,7 @@ class World:
         return s3_backends[ACCOUNT]["aws"].get_object(self.app.settings.data_bucket, key, version_id)
 
     def delete(self, put: Put) -> None:
-        self.app.s3.delete_object(
-            Bucket=self.app.settings.data_bucket, Key=put.key, VersionId=put.version_id
-        )
+        self.app.s3.delete_object(Bucket=self.app.settings.data_bucket, Key=put.key, VersionId=put.version_id)
         put.deleted = True
 
     # ------------------------------------------------------------ mail
@@ -208,9 +206,7 @@ class World:
         self.mail += [Letter("validate", event) for event in self.stack.sent()]
         for execution in stepfunctions_backends[ACCOUNT][REGION].state_machines[0].executions:
             if execution.name not in self.walks:
-                self.walks[execution.name] = Execution(
-                    execution.name, json.loads(execution.execution_input)
-                )
+                self.walks[execution.name] = Execution(execution.name, json.loads(execution.execution_input))
 
     def tick(self) -> Any:
         ticked = self.stack.tick()
@@ -271,7 +267,7 @@ class World:
     # ------------------------------------------------------------ copies
     def kept(self) -> dict[str, Any]:
         """A copy of all there is, for `again`; the queues must be empty."""
-        backends = {name: copy.deepcopy(vars(backend)) for name, backend in _backends().items()}
+        backends = {name: _copied(vars(backend)) for name, backend in _backends().items()}
         own = {name: copy.deepcopy(vars(self)[name]) for name in OWN}
         return {"backends": backends, "own": own, "time": self.clock.time}
 
@@ -279,7 +275,7 @@ class World:
         """Everything as it was when `kept` was made."""
         for name, backend in _backends().items():
             vars(backend).clear()
-            vars(backend).update(copy.deepcopy(kept["backends"][name]))
+            vars(backend).update(_copied(kept["backends"][name]))
         self.stack.heard()
         self.stack.sent()
         vars(self).update(copy.deepcopy(kept["own"]))
@@ -342,6 +338,14 @@ class World:
 def _backends() -> dict[str, Any]:
     places = {"s3": "aws", "dynamodb": REGION, "stepfunctions": REGION, "cloudwatch": REGION}
     return {name: get_backend(name)[ACCOUNT][place] for name, place in places.items()}
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    found = copy.deepcopy(state)
+    for name, bucket in state.get("buckets", {}).items():
+        for key, versions in bucket.keys.lists():  # a plain copy has the newest version only
+            found["buckets"][name].keys.setlist(key, copy.deepcopy(versions))
+    return found
 
 
 def _in_parts(world: World, name: str, content: pd.DataFrame | bytes) -> tuple[str, str]:
