@@ -1,6 +1,5 @@
 """Uploads, knocks, people and failures in any order and any number: what is promised holds all the same."""
 
-import json
 import os
 from contextlib import suppress
 
@@ -10,9 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ledger import look, undone
 from moto_stack import sample
 from rows import csv, parquet
-from world import DONE, MODEL, Letter, rows, small_world
+from world import MODEL, Letter, rows, small_world
 
-from refit.errors import RefitError
 from refit.records import RunStatus
 from refit_cli import actions
 

@@ -17,7 +17,7 @@ WRITES = {
     *("PutItem", "TransactWriteItems", "StartExecution"),
     *("PutMetricAlarm", "SetAlarmState", "DeleteAlarms"),
 }
-READS = {"GetItem", "Query", "DescribeExecution"}
+SEEN = WRITES | {"GetItem", "Query", "DescribeExecution"}
 
 
 @dataclass
@@ -30,9 +30,9 @@ class Task:
 
 @dataclass
 class Turns:
-    """`run` starts the tasks; each stops before each of its writes, or before its reads too, until it is chosen."""
+    """`run` starts the tasks; each stops before each call of `stops` (None: of any), until it is chosen."""
 
-    every_call: bool = False
+    stops: set[str] | None
     tasks: dict[int, Task] = field(default_factory=dict)
     back: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
@@ -62,15 +62,15 @@ class Turns:
 
     def gate(self, model: Any, **_: Any) -> None:
         task = self.tasks.get(threading.get_ident())
-        if task and (model.name in WRITES or (self.every_call and model.name in READS)):
+        if task and (self.stops is None or model.name in self.stops):
             self.back.release()
             task.go.acquire()
 
 
 @contextmanager
-def turns(app: App, every_call: bool = False) -> Iterator[Turns]:
+def turns(app: App, stops: set[str] | None = None) -> Iterator[Turns]:
     clients = [app.s3, app.registry.dynamodb, app.bus.events, app.sfn, app.sqs, app.cloudwatch]
-    found = Turns(every_call)
+    found = Turns(stops)
     for client in clients:
         client.meta.events.register_first("before-call.*", found.gate)
     try:

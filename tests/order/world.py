@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -241,10 +241,8 @@ class World:
 
     def late_step(self, walk: Execution) -> None:
         """The function that was under way when its execution ended, or is tried again: nobody waits for it."""
-        try:
+        with suppress(RefitError):
             self.stack.call(walk.step, walk.event())
-        except RefitError:
-            pass
         self.collect()
 
     def abort(self, walk: Execution) -> None:
