@@ -36,6 +36,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "challenger_score": run.challenger_score,
         "champion_score": run.champion_score,
     }
-    app.bus.publish(Event.CHAMPION_KEPT, announced)
-    metrics.add_metric("ChampionsKept", "Count", 1)
+    if run.status is RunStatus.KEPT:  # a run that ended otherwise meanwhile was told of as that
+        app.bus.publish(Event.CHAMPION_KEPT, announced)
+        metrics.add_metric("ChampionsKept", "Count", 1)
     return announced

@@ -62,6 +62,8 @@ def _arrival(record: Any, app: App) -> messages.Arrival | None:
         if upload.bucket != app.settings.data_bucket:
             raise BadMessage(f"bucket {upload.bucket[:80]!r} is not {app.settings.data_bucket!r}")
         keys.model_of_incoming(upload.key)
+        if not upload.version_id:  # which version is meant? The sweep names it
+            raise BadMessage("field 'version-id' is missing; the bucket keeps versions, and S3 names the one")
         return upload
     except (BadMessage, ValueError, RecursionError) as error:
         turn_away(event, error, "validate", app)

@@ -78,4 +78,4 @@ def test_only_profiles_of_deployed_models_are_read(stack):
     assert "known models" in stack.call("check_drift", other)["reasons"][0]
     assert sorted(each.error for each in stack.app.registry.refusals()) == ["BadMessage", "UnknownModel"]
     with pytest.raises(ArtifactError, match="missing"):
-        stack.call("check_drift", stack.profile_event("check_drift", "no-such-batch"))
+        stack.call("check_drift", stack.profile_event("check_drift", "0" * 24))

@@ -55,7 +55,8 @@ def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
     file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
     nested = [field.name for field in file.schema_arrow if pa.types.is_nested(_stored(field.type))]
     if nested:
-        raise UnreadableFile(f"Nested columns: {', '.join(nested)}; flatten each into columns of its own.")
+        named = ", ".join(name[:60] for name in nested[:10])
+        raise UnreadableFile(f"Nested columns: {named}; flatten each into columns of its own.")
     if file.metadata.num_rows > max_rows:
         raise UnreadableFile(
             f"{file.metadata.num_rows} rows, at most {max_rows} are allowed; split the file."

@@ -105,7 +105,10 @@ def _layout(table: pa.Table, contract: Contract) -> Iterator[Reason]:
     for name, count in Counter(names).items():
         if count > 1:
             yield Reason(
-                Code.DUPLICATE_COLUMN, f"Column {_show(name)} appears {count} times; keep one.", name, count
+                Code.DUPLICATE_COLUMN,
+                f"Column {_show(name)} appears {count} times; keep one.",
+                _short(name),
+                count,
             )
     extra = [name for name in dict.fromkeys(names) if name not in contract.names]
     for name in contract.names:
@@ -115,7 +118,7 @@ def _layout(table: pa.Table, contract: Contract) -> Iterator[Reason]:
             yield Reason(Code.MISSING_COLUMN, f"Column {name!r} is missing; {fix}", name)
     for name in extra:
         message = f"Column {_show(name)} is not in the contract; drop it, or declare it in model.toml."
-        yield Reason(Code.UNEXPECTED_COLUMN, message, name)
+        yield Reason(Code.UNEXPECTED_COLUMN, message, _short(name))
     if table.num_rows == 0:
         yield Reason(
             Code.TOO_FEW_ROWS, "The file has a header but no rows; upload it with its rows.", count=0
@@ -341,4 +344,9 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 
 def _show(name: str) -> str:
-    return repr(name if len(name) <= 60 else name[:57] + "...")
+    return repr(_short(name))
+
+
+def _short(name: str) -> str:
+    """A record and an event must hold a hundred and twenty of them, whatever a file calls its columns."""
+    return name if len(name) <= 60 else name[:57] + "..."

@@ -14,6 +14,8 @@ store bucket                written by Refit
 
 from __future__ import annotations
 
+import re
+
 from refit.errors import BadMessage
 
 INCOMING = "incoming/"
@@ -42,7 +44,8 @@ def profile(model: str, batch_id: str) -> str:
 def batch_of_profile(key: str) -> tuple[str, str]:
     """Model and batch of a profile's key."""
     parts = key.split("/")
-    if len(parts) != 4 or parts[0] != "accepted" or parts[3] != "profile.json":
+    named = len(parts) == 4 and re.fullmatch("[0-9a-f]{24}", parts[2])
+    if not named or parts[0] != "accepted" or parts[3] != "profile.json":
         raise BadMessage(f"{key[:100]!r} is not the key of a profile")
     return parts[1], parts[2]
 

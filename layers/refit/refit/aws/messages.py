@@ -99,7 +99,7 @@ def wakeup(event: Any) -> Knock | RunEnded | Alarm:
         For an event of another shape, naming what is missing.
     """
     detail, kind = _detail(event), event.get("detail-type")
-    event_id, at = _text(event, "id"), _text(event, "time")
+    event_id, at = _text(event, "id"), _text(event, "time")[:40]
     if kind == "Step Functions Execution Status Change":
         model, run_id = run_of_execution(_text(detail, "name"))
         return RunEnded(model, run_id, _text(detail, "status"), event_id, at)
@@ -172,6 +172,10 @@ def predict_request(event: Any) -> PredictRequest:
 def _detail(event: Any) -> dict[str, Any]:
     if not isinstance(event, dict) or not isinstance(event.get("detail"), dict):
         raise BadMessage("not an EventBridge event: it has no 'detail'; see the samples in events/")
+    try:
+        json.dumps(event, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise BadMessage("holds half of a surrogate pair, which is no text that can be stored") from error
     return event["detail"]
 
 

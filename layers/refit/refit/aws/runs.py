@@ -10,7 +10,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from refit.aws.registry import Registry
-from refit.errors import BadMessage, Conflict
+from refit.errors import BadMessage, ChampionMoved, Conflict
 from refit.records import Generation, Run, RunStatus, Slot
 
 ATTEMPTS = 8
@@ -122,6 +122,11 @@ def promote(registry: Registry, change: Generation, run_id: str, at: str, **resu
         try:
             registry.move_champion(change, (ended, freed(registry.slot(change.model), ended)))
             return ended
+        except ChampionMoved:
+            run = existing(registry, change.model, run_id)
+            if run.status is RunStatus.PROMOTED:  # it was this run that moved it, in another delivery
+                return run
+            raise
         except Conflict:
             continue
     raise Conflict(f"{change.model} {run_id}: other writers kept winning; it will be tried again")

@@ -82,7 +82,8 @@ def open_version(s3: Any, bucket: str, key: str, version_id: str) -> ObjectVersi
     try:
         found = s3.get_object(Bucket=bucket, Key=key, **which)
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"):
+        gone = ("NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed")
+        if error.response["Error"]["Code"] in (*gone, "InvalidArgument"):  # the last: no version id at all
             return None
         raise
     when = found["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,5 @@
+from sklearn.linear_model import LogisticRegression
+
+
+def build():
+    return LogisticRegression()
