@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -148,20 +147,10 @@ def _refusal(service: str, url: str, *, throttled: bool) -> AWSResponse:
     if service == "s3":
         headers = {"content-type": "application/xml"}
         body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-    elif service == "cloudwatch":
-        headers = {"content-type": "application/cbor", "smithy-protocol": "rpc-v2-cbor"}
-        body = _cbor({"__type": code, "message": "injected"})
     else:
         headers = {"content-type": "application/x-amz-json-1.0"}
         body = json.dumps({"__type": code, "message": "injected"}).encode()
     return AWSResponse(url, status, headers, MockRawResponse(body))
-
-
-def _cbor(fields: dict[str, str]) -> bytes:
-    """A map of short texts."""
-    texts = [text.encode() for text in itertools.chain.from_iterable(fields.items())]
-    assert all(len(text) < 24 for text in texts)
-    return bytes([0xA0 + len(fields)]) + b"".join(bytes([0x60 + len(text)]) + text for text in texts)
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class Breach:
 
     @property
     def replay(self) -> str:
-        return f".venv/bin/python scripts/faults.py {self.scenario!r} {self.position} {self.fault!r}"
+        return f".venv/bin/python scripts/sweep.py {self.scenario!r} {self.position} {self.fault!r}"
 
     def __str__(self) -> str:
         return (

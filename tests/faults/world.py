@@ -189,6 +189,7 @@ class World:
         except Killed:
             raise TaskFailed("Runtime.ExitError", "signal: killed") from None
         except Exception as error:
+            logging.info("%s: %r", FUNCTIONS[arn], error)
             cause = {"errorType": type(error).__name__, "errorMessage": str(error)}
             raise TaskFailed(type(error).__name__, json.dumps(cause)) from error
 

@@ -1,8 +1,8 @@
 """The fault sweep: every fault at every request of every scenario; exits with 1 when something did not hold.
 
-.venv/bin/python scripts/faults.py                               # all of it, and the table in docs/promises.md
-.venv/bin/python scripts/faults.py rollback                      # one scenario
-.venv/bin/python scripts/faults.py rollback 7 'killed after'     # one world, with its log
+.venv/bin/python scripts/sweep.py                               # all of it, and the table in docs/promises.md
+.venv/bin/python scripts/sweep.py rollback                      # one scenario
+.venv/bin/python scripts/sweep.py rollback 7 'killed after'     # one world, with its log
 """
 
 from __future__ import annotations
