@@ -52,7 +52,6 @@ def answer(knock: Knock, app: App) -> dict[str, Any]:
             given = _decide(knock, spec, app)
         except Conflict:
             continue  # somebody else was answered meanwhile; look at what is true now
-        app.bus.publish(Event.RETRAINING_DECIDED, asdict(given))
         metrics.add_metric(f"Answer{given.answer.capitalize()}", "Count", 1)
         logger.info("answered", extra={"answer": given.answer, "reasons": list(given.reasons)})
         return _act(given, app)
@@ -127,7 +126,12 @@ def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) ->
 
 
 def _act(given: Answered, app: App) -> dict[str, Any]:
-    """Start the run of an answer; starting it again is harmless and makes up for a lost start."""
+    """Tell of an answer and start its run; starting it again is harmless and makes up for a lost start."""
+    if not given.announced:
+        told = asdict(given)
+        del told["announced"]
+        app.bus.publish(Event.RETRAINING_DECIDED, told)
+        app.registry.note_announced(given)
     run = app.registry.run(given.model, given.run_id) if given.run_id else None
     if run and run.status is RunStatus.RUNNING:
         runs.start(app.sfn, app.settings.state_machine, run)
@@ -143,7 +147,7 @@ def _after_run(ended: messages.RunEnded, app: App) -> dict[str, Any]:
         failed = {"model": model, "run_id": run_id, "error": ended.status, "cause": result}
         app.bus.publish(Event.RETRAINING_FAILED, failed)
     given = app.registry.knock(model, name)
-    if given:  # the event is repeated; the start may have been lost
+    if given:  # the event is repeated; word or start may have been lost
         return _act(given, app)
     slot = app.registry.slot(model)
     if slot.running or not slot.pending:

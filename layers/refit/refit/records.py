@@ -121,6 +121,7 @@ class Answered:
     batch_id: str = ""
     look_again_at: str = ""
     new_rows: int = 0
+    announced: bool = False  # others know; until then a repeated knock tells them
 
 
 @dataclass(frozen=True)

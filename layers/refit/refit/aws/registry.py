@@ -163,6 +163,12 @@ class Registry:
             )
         self._write(writes)
 
+    def note_announced(self, answered: Answered) -> None:
+        """Remember that others know of a recorded answer."""
+        pk = f"MODEL#{answered.model}"
+        record = _item(pk, f"KNOCK#{answered.knock_id}", replace(answered, announced=True))
+        self._write([_put(self.table, record, "pk", pk)])
+
     def save_slot(self, model: str, slot: Slot) -> None:
         """Write the next revision of the slot; raises Conflict when it changed meanwhile."""
         self._write([self._slot_write(model, slot)])
