@@ -119,11 +119,26 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
 
     The version is loaded and has to predict before the switch. Retraining is
     paused because a run would otherwise bring back what a person took out.
+    The same command again, after an error, finishes what the first one began.
     """
     champion = app.registry.champion(spec.name)
     if champion is None:
         raise Refused(f"{spec.name} has no champion yet; there is nothing to roll back")
-    target = to or champion.previous
+    if not (to in (None, champion.version) and _is_rolled_back(app, champion, reason)):
+        champion = _switch_back(app, spec, champion, to or champion.previous, reason)
+    version = serving.recorded(app.registry, spec.name, champion.version)
+    alarms.watch(app.cloudwatch, app.settings.stack, version, spec)
+    app.bus.publish(Event.CHAMPION_ROLLED_BACK, asdict(champion))
+    return champion
+
+
+def _is_rolled_back(app: App, champion: Generation, reason: str) -> bool:
+    """Whether this person has made the champion what it is for that reason, and its pause still holds."""
+    same = champion.change is Change.ROLLBACK and (champion.by, champion.reason) == (whoami(), reason)
+    return same and app.registry.slot(champion.model).hold == _pause_of(champion.version, reason)
+
+
+def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, reason: str) -> Generation:
     served = {generation.version for generation in app.registry.generations(spec.name)}
     if target == champion.version:
         raise Refused(f"{target} is the champion already")
@@ -132,7 +147,7 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
         raise Refused(f"{target or 'no version'} has never been in service; versions that were: {known}")
     version = serving.recorded(app.registry, spec.name, target)
     serving.probe(serving.load_version(app.store, version), version, _probe_rows(app, spec))
-    _set_hold(app, spec.name, _paused(f"rolled back to {target}: {reason}"))
+    _set_hold(app, spec.name, _pause_of(target, reason))
     change = Generation(
         model=spec.name,
         generation=champion.generation + 1,
@@ -144,9 +159,11 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
         at=utc_now(),
     )
     app.registry.move_champion(change)
-    alarms.watch(app.cloudwatch, app.settings.stack, version, spec)
-    app.bus.publish(Event.CHAMPION_ROLLED_BACK, asdict(change))
     return change
+
+
+def _pause_of(version: str, reason: str) -> dict[str, str]:
+    return _paused(f"rolled back to {version}: {reason}")
 
 
 def pause(app: App, spec: ModelSpec, reason: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from moto_stack import client
 from rows import fares, flights, parquet
 
@@ -108,6 +109,19 @@ def test_a_rollback_pauses_so_that_the_next_run_does_not_undo_it(stack, two):
             f"on hold until {FOREVER} by {whoami()}: rolled back to v1: too many delays"
         ]
     assert stack.executions() == [f"fares-{RUN_1}", f"fares-{RUN_2}"]
+    assert check(stack.app) == []
+
+
+def test_a_rollback_that_failed_after_the_switch_is_finished_by_the_same_command(stack, two):
+    for to in (None, "v1"):
+        with stack.outage(stack.app.cloudwatch, "PutMetricAlarm"), pytest.raises(EndpointConnectionError):
+            rollback(stack.app, spec(stack), to, "too many delays")
+    assert stack.heard() == []
+    change = rollback(stack.app, spec(stack), None, "too many delays")
+    assert (change.generation, change.version) == (3, "v1")
+    assert watched(stack).keys() == {"v1"}
+    (told,) = stack.heard()
+    assert (told["detail-type"], told["detail"]) == ("Champion Rolled Back", asdict(change))
     assert check(stack.app) == []
 
 
