@@ -29,10 +29,6 @@ class Kind(StrEnum):
     KILLED_AFTER = "killed after"
 
     @property
-    def applied(self) -> bool:
-        return self in (Kind.ERROR_APPLIED, Kind.REPLY_LOST, Kind.KILLED_AFTER)
-
-    @property
     def kills(self) -> bool:
         return self in (Kind.KILLED_BEFORE, Kind.KILLED_AFTER)
 
@@ -53,6 +49,7 @@ class Fault:
         return f"{self.kind}" if self.kind.kills else f"{self.kind}, {self.lasts}"
 
 
+APPLIED = (Kind.ERROR_APPLIED, Kind.REPLY_LOST, Kind.KILLED_AFTER)
 FAULTS = tuple(
     Fault(kind, lasts) for kind in Kind for lasts in Lasts if not (kind.kills and lasts is Lasts.RECOVERS)
 )
@@ -65,6 +62,12 @@ class Call:
     position: int
     actor: str
     operation: str
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Those that it may meet; a read leaves nothing behind, whether it was applied or not."""
+        reads = self.operation.startswith(("Get", "Query", "List", "Describe"))
+        return tuple(each for each in FAULTS if not (reads and each.kind in APPLIED))
 
 
 class Killed(BaseException):
@@ -117,7 +120,7 @@ class Injection:
         fault, self._attempts = self._fault, self._attempts + 1
         if fault is None or (self._attempts > 1 and fault.lasts is Lasts.RECOVERS):
             return botocore_stubber(event_name, request)
-        if fault.kind.applied and self._attempts == 1:
+        if fault.kind in APPLIED and self._attempts == 1:
             botocore_stubber(event_name, request)
         if fault.kind.kills:
             self.dead = True

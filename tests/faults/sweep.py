@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
 import shutil
@@ -15,14 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from faults.injection import FAULTS, Call, Fault, Injection, without_waiting
+from faults.injection import Call, Fault, Injection, without_waiting
 from faults.scenarios import Scenario
-from faults.world import World
+from faults.world import MODEL, World
 from moto_stack import Stack, moto_stack
 
+from refit import evaluation
 from refit.aws.runtime import app_of
 from refit.aws.settings import Settings
 from refit_cli.oracle import check
+from refit_cli.rehearsal import rehearse
 
 MODELS = Path(__file__).parent / "models"
 PATIENCE = 120  # seconds for one world
@@ -64,20 +68,17 @@ class Report:
 
 
 def everything(call: Call) -> Sequence[Fault]:
-    return FAULTS
+    return call.faults
 
 
 def every(stride: int) -> Wanted:
-    """One world of `stride`, evenly over requests and faults: no factor of `stride` may be one of their number."""
-    return lambda call: [
-        fault
-        for number, fault in enumerate(FAULTS)
-        if (call.position * len(FAULTS) + number) % stride == stride // 2
-    ]
+    """One of `stride` worlds; a prime one takes each kind of fault in turn."""
+    count = itertools.count()
+    return lambda call: [fault for fault in call.faults if next(count) % stride == 0]
 
 
 def only(position: int, name: str) -> Wanted:
-    return lambda call: [fault for fault in FAULTS if (call.position, str(fault)) == (position, name)]
+    return lambda call: [fault for fault in call.faults if (call.position, str(fault)) == (position, name)]
 
 
 def sweep(scenario: Scenario, wanted: Wanted, jobs: int = 2) -> Report:
@@ -85,6 +86,7 @@ def sweep(scenario: Scenario, wanted: Wanted, jobs: int = 2) -> Report:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, _deployed(scenario) as stack, without_waiting():
         forks = _Forks(Path(folder), scenario.name, wanted, jobs)
+        rehearse(stack.app.models[MODEL])  # imports what children would import one by one
         injection = Injection(forks.choose)
         try:
             messages = _lived(scenario, World(stack, injection))
@@ -112,7 +114,6 @@ def _lived(scenario: Scenario, world: World) -> list[str]:
     except AssertionError as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         world.wrong.append(f"{where.name}: {where.line} {error}".strip())
-    world.rest()
     return world.wrong + [f"promise {breach.promise}: {breach.message}" for breach in check(world.stack.app)]
 
 
@@ -125,6 +126,7 @@ def _deployed(scenario: Scenario) -> Iterator[Stack]:
         toml = models / "fares/model.toml"
         text = toml.read_text().replace("[triggers]\n", f"[triggers]\n{scenario.triggers}\n")
         toml.write_text(text.replace('candidates = ["full"]', f"candidates = {scenario.candidates}"))
+        patch.setattr(evaluation, "RESAMPLES", 40)  # the data leave no doubt
         patch.setenv("POWERTOOLS_METRICS_DISABLED", "true")  # a killed process leaves them half told
         with moto_stack(patch) as stack:
             patch.setenv("REFIT_MODELS_DIR", str(models))
@@ -151,6 +153,7 @@ class _Forks:
             self.worlds += 1
             pid = os.fork()
             if not pid:
+                gc.disable()  # a short life, and what is not touched is not copied
                 signal.alarm(PATIENCE)
                 self._child = True
                 return fault
