@@ -211,10 +211,10 @@ def quarantined(world: World) -> None:
 def predictions(world: World) -> None:
     """Cold, warm, and with another champion than a moment ago."""
     app = world.stack.app
-    world.ask_for_predictions("v2")
-    world.ask_for_predictions("v2")
+    world.ask_for_predictions("v2", before="v1")
+    world.ask_for_predictions("v2", before="v2")
     actions.rollback(app, app.models[MODEL], None, "odd prices")
-    world.ask_for_predictions("v1")
+    world.ask_for_predictions("v1", before="v2")
 
 
 def lost_run_closed(world: World) -> None:

@@ -67,13 +67,9 @@ class Report:
     breaches: list[Breach] = field(default_factory=list)
 
 
-def everything(call: Call) -> Sequence[Fault]:
-    return call.faults
-
-
-def every(stride: int) -> Wanted:
+def every(stride: int, first: int = 0) -> Wanted:
     """One of `stride` worlds; a prime one takes each kind of fault in turn."""
-    count = itertools.count()
+    count = itertools.count(first)
     return lambda call: [fault for fault in call.faults if next(count) % stride == 0]
 
 
@@ -90,8 +86,8 @@ def sweep(scenario: Scenario, wanted: Wanted, jobs: int = 2) -> Report:
         injection = Injection(forks.choose)
         try:
             messages = _lived(scenario, World(stack, injection))
-        except Exception:  # noqa: BLE001
-            messages = [traceback.format_exc()]
+        except Exception as error:  # noqa: BLE001
+            messages = [f"{error!r} at {traceback.extract_tb(error.__traceback__)[-1]}"]
         forks.leave(messages)  # children end here
         forks.wait(0)
         undisturbed = [Breach(scenario.name, -1, "", "", "undisturbed", message) for message in messages]
