@@ -35,7 +35,8 @@ def main() -> int:
         parser.error(f"there is no scenario {args.scenario!r}; there are: {', '.join(BY_NAME)}")
     if args.fault:
         report = sweep(BY_NAME[args.scenario], only(args.position, args.fault), 1)
-        print(*report.breaches or [f"{report.held} of {report.worlds} worlds held"], sep="\n")
+        held = "it held" if report.worlds else "there is no such world"
+        print(*report.breaches or [held], sep="\n")
         return int(bool(report.breaches) or not report.worlds)
 
     reports: list[Report] = []

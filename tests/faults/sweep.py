@@ -57,7 +57,7 @@ class Breach:
 
 @dataclass
 class Report:
-    """What came of a scenario."""
+    """What came of a scenario: how many requests it makes, in how many worlds one of them failed, how many held."""
 
     scenario: str
     calls: list[Call] = field(default_factory=list)
@@ -109,7 +109,7 @@ def _lived(scenario: Scenario, world: World) -> list[str]:
         scenario.expect(world)
     except AssertionError as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        world.wrong.append(f"{where.name}: {where.line} {error}".strip())
+        world.wrong.append(str(error) or str(where.line))
     return world.wrong + [f"promise {breach.promise}: {breach.message}" for breach in check(world.stack.app)]
 
 

@@ -47,7 +47,6 @@ class World:
     delivered: set[str] = field(default_factory=set)
     announced: Counter[str] = field(default_factory=Counter)
     dead_letters: list[str] = field(default_factory=list)
-    answers: list[Any] = field(default_factory=list)  # what people were told
     wrong: list[str] = field(default_factory=list)  # what was seen on the way and may not be
 
     def __post_init__(self) -> None:
@@ -58,7 +57,7 @@ class World:
     # ------------------------------------------------------------ who calls
     def invoke(self, name: str, event: Any) -> Any:
         """One invocation of a function; a process that is killed takes its warm state along."""
-        healthy = self.injection.struck is None
+        unharmed = self.injection.struck is None
         try:
             with self.injection.running(name):
                 return self.stack.call(name, event)
@@ -66,7 +65,7 @@ class World:
             self.stack.cold_start()
             raise
         finally:
-            if healthy and self.injection.struck and name != "predict":
+            if unharmed and self.injection.struck and name != "predict":
                 self.predicts()
 
     def later(self, name: str, event: Any) -> Any:
@@ -84,7 +83,7 @@ class World:
         for again in (False, True):
             try:
                 with self.injection.running(f"refit {name}"):
-                    self.answers.append(act())
+                    act()
                 return
             except FAILURES as error:
                 logging.info("refit %s: %r", name, error)
@@ -129,7 +128,7 @@ class World:
         The call that meets the fault may be answered by the last good model, the champion before this one.
         """
         for _ in range(2):
-            healthy = self.injection.struck is None
+            unharmed = self.injection.struck is None
             try:
                 answer = self.invoke("predict", {"model": MODEL, "records": RECORDS})["version"]
             except FAILURES as error:
@@ -137,7 +136,8 @@ class World:
                 answer = ""
             if answer == version:
                 return
-            if not healthy or answer not in ("", before):
+            met = unharmed and self.injection.struck is not None
+            if not met or answer not in ("", before):
                 self.wrong.append(f"predict answers with {answer or 'an error'}, not {version}")
 
     def rest(self) -> None:
@@ -228,7 +228,8 @@ class World:
 
     def told(self, *kinds: str) -> None:
         """Everybody has heard of these since the scenario began."""
-        assert not set(kinds) - set(self.announced), f"nobody was told: {set(kinds) - set(self.announced)}"
+        missing = sorted(set(kinds) - set(self.announced))
+        assert not missing, f"nobody was told: {', '.join(missing)}"
 
     def knocks(self, trigger: str) -> list[Answered]:
         return [knock for knock in self.stack.app.registry.knocks(MODEL) if knock.trigger == trigger]
