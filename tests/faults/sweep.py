@@ -29,7 +29,7 @@ from refit_cli.oracle import check
 from refit_cli.rehearsal import rehearse
 
 MODELS = Path(__file__).parent / "models"
-PATIENCE = 120  # seconds for one world
+PATIENCE = 600  # seconds for one world, on the busiest of machines
 Wanted = Callable[[Call], Sequence[Fault]]
 
 
