@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export OMP_WAIT_POLICY := PASSIVE
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo test check format build test-build deploy lock clean
+.PHONY: help setup demo test faults check format build test-build deploy lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +30,9 @@ demo: setup  ## replay a year of real flights on this machine, no AWS account ne
 
 test: setup  ## run every test
 	@$(PY) -m pytest
+
+faults: setup  ## fail every request to AWS once in every way, and write the table of docs/promises.md
+	@$(PY) scripts/sweep.py
 
 check: setup  ## lint, format and types: the one gate, here and in CI
 	@.venv/bin/ruff check .

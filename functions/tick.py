@@ -71,10 +71,12 @@ def look_after_run(run: Run | None, app: App) -> str:
         return f"{run.run_id} runs"
     logger.warning("the end of a run was not told", extra={"run_id": run.run_id, "status": status})
     result = runs.without_verdict(run.model, status)
-    closed = runs.close(app.registry, run.model, run.run_id, RunStatus.FAILED, utc_now(), result=result)
-    if closed.result == result:
+    found = app.registry.run(run.model, run.run_id)
+    if found and found.status is RunStatus.RUNNING:
+        # Told first: of a run that is closed no later tick would tell.
         failed = {"model": run.model, "run_id": run.run_id, "error": status, "cause": result}
         app.bus.publish(Event.RETRAINING_FAILED, failed)
+    runs.close(app.registry, run.model, run.run_id, RunStatus.FAILED, utc_now(), result=result)
     return f"{run.run_id} closed: its end was not told"
 
 

@@ -143,11 +143,30 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
 
     The version is loaded and has to predict before the switch. Retraining is
     paused because a run would otherwise bring back what a person took out.
+    The same command again, after an error, finishes what the first one began.
     """
     champion = app.registry.champion(spec.name)
     if champion is None:
         raise Refused(f"{spec.name} has no champion yet; there is nothing to roll back")
-    target = to or champion.previous
+    if not (to in (None, champion.version) and _is_rolled_back(app, champion, reason)):
+        champion = _switch_back(app, spec, champion, to or champion.previous, reason)
+    try:
+        champions.settle(app, spec)
+    except (RefitError, ClientError, BotoCoreError) as error:
+        raise Unfinished(
+            f"{champion.version} is back in service as generation {champion.generation}, but its alarm or the event "
+            f"of it failed ({type(error).__name__}: {error}); the next tick makes up for that"
+        ) from error
+    return champion
+
+
+def _is_rolled_back(app: App, champion: Generation, reason: str) -> bool:
+    """Whether this person has made the champion what it is for that reason, and its pause still holds."""
+    same = champion.change is Change.ROLLBACK and (champion.by, champion.reason) == (whoami(), reason)
+    return same and app.registry.slot(champion.model).hold == _pause_of(champion.version, reason)
+
+
+def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, reason: str) -> Generation:
     served = {generation.version for generation in app.registry.generations(spec.name)}
     if target == champion.version:
         raise Refused(f"{target} is the champion already")
@@ -166,14 +185,7 @@ def rollback(app: App, spec: ModelSpec, to: str | None, reason: str) -> Generati
         reason=reason,
         at=utc_now(),
     )
-    _move_and_pause(app, change, _paused(f"rolled back to {target}: {reason}"))
-    try:
-        champions.settle(app, spec)
-    except (RefitError, ClientError, BotoCoreError) as error:
-        raise Unfinished(
-            f"{target} is back in service as generation {change.generation}, but its alarm or the event of it "
-            f"failed ({type(error).__name__}: {error}); the next tick makes up for that, nothing is to be repeated"
-        ) from error
+    _move_and_pause(app, change, _pause_of(target, reason))
     return change
 
 
@@ -186,6 +198,10 @@ def _move_and_pause(app: App, change: Generation, hold: dict[str, str]) -> None:
         except Conflict:
             continue
     raise _busy(change.model)
+
+
+def _pause_of(version: str, reason: str) -> dict[str, str]:
+    return _paused(f"rolled back to {version}: {reason}")
 
 
 def pause(app: App, spec: ModelSpec, reason: str) -> dict[str, str]:

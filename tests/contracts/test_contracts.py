@@ -138,6 +138,7 @@ def test_the_machine_has_time_for_all_its_tasks():
 def test_a_task_retries_what_passes_by_itself_and_nothing_else(name):
     retried = [error for each in TASKS[name]["Retry"] for error in each["ErrorEquals"]]
     assert {"AwsUnavailable", "Conflict", "Lambda.TooManyRequestsException"} <= set(retried)
+    assert {"Lambda.Unknown", "Runtime.ExitError"} <= set(retried)  # the process died
     assert not any(error.startswith("States.") for error in retried)
     assert not set(retried) & (ERRORS - {"AwsUnavailable", "Conflict"})
     for each in TASKS[name]["Retry"]:
@@ -162,7 +163,7 @@ def test_every_error_name_is_a_class_of_ours_or_reserved():
         for each in [*state.get("Retry", []), *state.get("Catch", [])]
         for error in each["ErrorEquals"]
     }
-    ours = {error for error in named if not error.startswith(("States.", "Lambda."))}
+    ours = {error for error in named if not error.startswith(("States.", "Lambda.", "Runtime.", "Sandbox."))}
     assert ours
     assert ours <= ERRORS
 

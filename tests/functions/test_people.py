@@ -143,6 +143,19 @@ def test_a_rollback_pauses_so_that_the_next_run_does_not_undo_it(stack, two):
     assert check(stack.app) == []
 
 
+def test_a_rollback_that_failed_after_the_switch_is_finished_by_the_same_command(stack, two):
+    for to in (None, "v1"):
+        with stack.outage(stack.app.cloudwatch, "PutMetricAlarm"), pytest.raises(Unfinished):
+            rollback(stack.app, spec(stack), to, "too many delays")
+    assert stack.heard() == []
+    change = rollback(stack.app, spec(stack), None, "too many delays")
+    assert (change.generation, change.version) == (3, "v1")
+    assert watched(stack) == {"v1"}
+    (told,) = stack.heard()
+    assert (told["detail-type"], told["detail"]) == ("Champion Rolled Back", asdict(change))
+    assert check(stack.app) == []
+
+
 def test_a_rollback_can_be_undone(stack, two):
     rollback(stack.app, spec(stack), None, "too many delays")
     change = rollback(stack.app, spec(stack), None, "it was not the model")

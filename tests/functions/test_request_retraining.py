@@ -61,6 +61,16 @@ def test_a_repeated_event_gives_the_same_answer_and_no_second_execution(stack, d
     assert stack.heard() == []
 
 
+def test_an_answer_that_was_recorded_but_not_told_is_told_when_the_knock_comes_again(stack, data):
+    with stack.outage(stack.app.bus.events, "PutEvents", "Retraining Decided"), pytest.raises(AwsUnavailable):
+        stack.ask()
+    assert stack.heard("Retraining Decided") == []
+    stack.ask()
+    stack.ask()
+    assert len(stack.heard("Retraining Decided")) == 1
+    assert stack.executions() == [f"flights-{RUN_1}"]
+
+
 def test_too_few_new_rows_are_not_worth_a_run_unless_forced(stack):
     stack.upload("2013-01.parquet", flights(150))
     answer = stack.ask()

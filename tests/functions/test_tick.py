@@ -240,6 +240,19 @@ def test_an_execution_that_ended_untold_closes_the_run_and_the_pending_knock_has
     assert stack.executions() == [f"flights-{RUN_1}", f"flights-{RUN_2}"]
 
 
+def test_the_end_of_a_run_is_told_even_when_the_tick_that_found_it_dies(stack):
+    stack.upload("2013-01.parquet", flights(400))
+    stack.ask()
+    arn = stack.execution(f"flights-{RUN_1}")["executionArn"]
+    client("stepfunctions").stop_execution(executionArn=arn)
+    stack.heard()
+    with stack.outage(stack.app.bus.events, "PutEvents", "Retraining Failed"), pytest.raises(AwsUnavailable):
+        stack.tick()
+    stack.tick()
+    assert [event["detail-type"] for event in stack.heard()] == ["Retraining Failed"]
+    assert stack.app.registry.run("flights", RUN_1).status is RunStatus.FAILED
+
+
 def test_what_cannot_be_asked_of_step_functions_closes_nothing(stack):
     stack.upload("2013-01.parquet", flights(400))
     stack.ask()

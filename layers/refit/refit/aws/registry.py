@@ -182,9 +182,9 @@ class Registry:
 
     def note_announced(self, answered: Answered) -> None:
         """Remember that others were told of an answer."""
-        told = replace(answered, announced=True)
-        item = _item(f"MODEL#{answered.model}", f"KNOCK#{answered.knock_id}", told)
-        self.dynamodb.put_item(TableName=self.table, Item=item)  # nothing else of an answer ever changes
+        pk = f"MODEL#{answered.model}"
+        record = _item(pk, f"KNOCK#{answered.knock_id}", replace(answered, announced=True))
+        self._write([_put(self.table, record, "pk", pk)])
 
     def save_slot(self, model: str, slot: Slot) -> None:
         """Write the next revision of the slot; raises Conflict when it changed meanwhile."""
