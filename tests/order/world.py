@@ -330,7 +330,7 @@ class World:
         champion = self.app.registry.champion(MODEL)
         found = self.app.cloudwatch.describe_alarms(AlarmNames=[alarms.alarm_name(STACK, MODEL)])
         watched = [alarm["MetricName"] for alarm in found["MetricAlarms"]]
-        assert watched == ([alarms.metric_name(MODEL, champion.version)] if champion else [])
+        assert watched == ([alarms.margin_name(MODEL, champion.version)] if champion else [])
 
 
 def _backends() -> dict[str, Any]:
