@@ -38,4 +38,4 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         tested_score=proved["challenger_score"],
         tested_low=proved["challenger_low"],
     )
-    return {"version": version.version}
+    return {"version": version.version, "approval_seconds": spec.approval_seconds}

@@ -16,6 +16,7 @@ from refit.models import ModelSpec, find_models, get_model
 from refit_cli.local.errors import LocalStackError
 
 if TYPE_CHECKING:
+    from refit.records import Approval
     from refit_cli.deployment import Deployment
 
 PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
@@ -104,7 +105,18 @@ def _parser() -> argparse.ArgumentParser:
     pause.add_argument("--reason", required=True)
     resume = add("resume", _resume, "Lift a pause; a knock that waited has its turn.")
     resume.add_argument("model")
-    for command in (status, history, predict, retrain, retract, importing, backfill, rollback, pause, resume):
+    approvals = add(
+        "approvals", _approvals, "Promotions that a person is asked about, and what was answered."
+    )
+    approvals.add_argument("model", nargs="?")
+    approve = add("approve", _approve, "Let a version that waits be promoted.")
+    reject = add("reject", _reject, "End the wait of a version with a no; the champion stays.")
+    for command in (approve, reject):
+        command.add_argument("model")
+        command.add_argument("version", help="as `refit approvals` names it")
+        command.add_argument("--comment", required=True, help="kept with the answer")
+    of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
+    for command in (status, history, predict, retrain, *of_people):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -336,6 +348,39 @@ def _resume(args: argparse.Namespace) -> int:
     waited = f"; what waited: {answered.answer}: {'; '.join(answered.reasons)}" if answered else ""
     document = {"model": spec.name, "decision": asdict(answered) if answered else None}
     _print(args, document, lambda: f"retraining of {spec.name} goes on{waited}")
+    return 0
+
+
+def _approvals(args: argparse.Namespace) -> int:
+    from refit_cli import view
+
+    app = _deployment(args).app
+    names = [get_model(app.models, args.model).name] if args.model else sorted(app.models)
+    found = [shown for name in names for shown in view.approvals(app, name)]
+    _print(args, found, lambda: "\n".join(map(view.approval_text, found)) or "nobody was asked yet")
+    return 0
+
+
+def _approve(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    return _answered(args, actions.approve)
+
+
+def _reject(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    return _answered(args, actions.reject)
+
+
+def _answered(args: argparse.Namespace, answer: Callable[..., tuple[Approval, bool]]) -> int:
+    from refit_cli import view
+
+    approval, before = answer(_deployment(args).app, _model(args), args.version, args.comment)
+    text = f"{approval.version} of {approval.model} is {approval.status}"
+    if before:
+        text += f", as {approval.answered_by} said on {approval.answered_at}; nothing was changed"
+    _print(args, {**view.shown(approval), "answered_before": before}, lambda: text)
     return 0
 
 
