@@ -39,4 +39,4 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         tested_low=proved["challenger_low"],
         tested_rows=proved["test_rows"],
     )
-    return {"version": version.version}
+    return {"version": version.version, "approval_seconds": spec.approval_seconds}

@@ -1,8 +1,9 @@
-"""What people do to a model besides dropping data: ask, retract, import, backfill."""
+"""What people do to a model besides dropping data: ask, retract, import, backfill, roll back, approve."""
 
 from __future__ import annotations
 
 import getpass
+import json
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -21,16 +22,27 @@ from refit.aws.runs import ATTEMPTS
 from refit.aws.runtime import App, utc_now
 from refit.batches import Outcome, Upload, effective, upload_id
 from refit.contract import ColumnType
-from refit.errors import Conflict, RefitError
+from refit.errors import ApprovalRejected, ChampionMoved, Conflict, RefitError
 from refit.metrics import CLASSIFICATION, Task
 from refit.models import ModelSpec
-from refit.records import Answered, Change, Generation, Run, RunStatus, Slot, Version
+from refit.records import (
+    Answered,
+    Approval,
+    ApprovalStatus,
+    Change,
+    Generation,
+    Run,
+    RunStatus,
+    Slot,
+    Version,
+)
 from refit.shard import NAT, Shard, load
 from refit.training import class_name
 
 T = TypeVar("T")
 HOLD_HOURS = 6
 FOREVER = "9999-12-31T00:00:00Z"
+NOBODY_WAITS = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 
 
 class Refused(RefitError):
@@ -220,6 +232,126 @@ def resume(app: App, spec: ModelSpec) -> Answered | None:
     if slot.pending is None or slot.running:
         return None
     return ask(app, spec.name, slot.pending["reason"], trigger="pending", force=slot.pending["force"])
+
+
+def approve(app: App, spec: ModelSpec, version: str, comment: str) -> tuple[Approval, bool]:
+    """Let a version that waits be promoted, provided it is what was shown and so is the champion.
+
+    Returns
+    -------
+    approval
+        The record, with the answer.
+    before
+        Whether it had been approved before; then the answer was only sent again.
+    """
+    return _answer(app, spec.name, version, ApprovalStatus.APPROVED, comment)
+
+
+def reject(app: App, spec: ModelSpec, version: str, comment: str) -> tuple[Approval, bool]:
+    """End the wait of a version with a no; returns what `approve` returns."""
+    return _answer(app, spec.name, version, ApprovalStatus.REJECTED, comment)
+
+
+def _answer(app: App, model: str, version: str, said: ApprovalStatus, comment: str) -> tuple[Approval, bool]:
+    """The record first, which is what counts; then the execution is told, again if need be."""
+    for _ in range(8):
+        found = _request(app, model, version)
+        if found.status in (said, ApprovalStatus.SUPERSEDED):  # perhaps it was not told
+            _tell(app, found)
+            if found.status is said:
+                return found, True
+            raise Refused(_superseded(app, found))
+        if found.status is not ApprovalStatus.WAITING:
+            raise Refused(
+                f"{version} was {found.status} by {found.answered_by} on {found.answered_at} and stays so; "
+                f"see: refit status {model}"
+            )
+        run = app.registry.run(model, found.run_id)
+        if run is None or run.status is not RunStatus.RUNNING:
+            how = f"{run.status}: {run.result}" if run else "its record is gone"
+            raise Refused(f"{found.run_id} has ended without an answer ({how}); see: refit history {model}")
+        if found.expires_at <= utc_now():
+            raise Refused(_too_late(found))
+        now = app.registry.champion(model)
+        if (now.generation if now else 0) != found.generation:
+            answered = replace(found, status=ApprovalStatus.SUPERSEDED)
+        else:
+            if said is ApprovalStatus.APPROVED:
+                _is_what_was_shown(app, found)
+            answered = replace(
+                found, status=said, answered_by=whoami(), answered_at=utc_now(), comment=comment
+            )
+        try:
+            answered = app.registry.save_approval(answered)
+        except Conflict:
+            continue  # somebody answered meanwhile, or the run asked anew; look at what is true now
+        told = _tell(app, answered)
+        if answered.status is ApprovalStatus.SUPERSEDED:
+            raise Refused(_superseded(app, answered))
+        if not told:
+            raise Refused(
+                f"the answer is recorded, but {found.run_id} had just stopped waiting: it counts if the run asks "
+                f"again, and is too late if not; see: refit status {model}"
+            )
+        return answered, False
+    raise Conflict(f"{model} is busy: other writers kept winning; try again")
+
+
+def _request(app: App, model: str, version: str) -> Approval:
+    asked = app.registry.approvals(model)
+    for found in asked:
+        if found.version == version:
+            if found.status is ApprovalStatus.EXPIRED:
+                raise Refused(_too_late(found))
+            return found
+    waiting = ", ".join(each.version for each in asked if each.status is ApprovalStatus.WAITING) or "none"
+    raise Refused(f"nobody was asked about {version} of {model}; versions that wait: {waiting}")
+
+
+def _is_what_was_shown(app: App, shown: Approval) -> None:
+    version = app.registry.version(shown.model, shown.version)
+    if version is None or version.artifact_sha256 != shown.artifact_sha256:
+        raise Refused(
+            f"{shown.version} is no longer the model that was shown ({shown.artifact_sha256[:12]}); end the wait "
+            f'with: refit reject {shown.model} {shown.version} --comment "not what was shown"'
+        )
+
+
+def _tell(app: App, answered: Approval) -> bool:
+    """Send the answer to the execution; False when it does not wait for it."""
+    said = f"{answered.answered_by}: {answered.comment}"
+    try:
+        if answered.status is ApprovalStatus.APPROVED:
+            output = json.dumps({"version": answered.version, "approved_by": answered.answered_by})
+            app.sfn.send_task_success(taskToken=answered.token, output=output)
+        else:
+            rejected = answered.status is ApprovalStatus.REJECTED
+            app.sfn.send_task_failure(
+                taskToken=answered.token,
+                error=(ApprovalRejected if rejected else ChampionMoved).__name__,
+                cause=f"rejected by {said}"[:1000] if rejected else _superseded(app, answered),
+            )
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in NOBODY_WAITS:
+            raise
+        return False
+    return True
+
+
+def _too_late(shown: Approval) -> str:
+    return (
+        f"too late: {shown.version} waited until {shown.expires_at}, nothing was changed; to try again: "
+        f"refit retrain {shown.model} --force --reason ..."
+    )
+
+
+def _superseded(app: App, shown: Approval) -> str:
+    now = app.registry.champion(shown.model)
+    is_now = f"{now.version}, generation {now.generation}" if now else "none"
+    return (
+        f"superseded: {shown.version} was compared with generation {shown.generation}, the champion is now "
+        f"{is_now}; the run ends without it, to compare anew: refit retrain {shown.model} --reason ..."
+    )
 
 
 def _paused(reason: str) -> dict[str, str]:

@@ -17,7 +17,7 @@ from refit_cli.local.errors import LocalStackError
 
 if TYPE_CHECKING:
     from refit.aws.runtime import App
-    from refit.records import Answered
+    from refit.records import Answered, Approval
     from refit_cli.deployment import Deployment
 
 PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
@@ -117,21 +117,19 @@ def _parser() -> argparse.ArgumentParser:
     requeue.add_argument("model", nargs="?", help="default: all")
     doctor = add("doctor", _doctor, "Look for broken promises, and repair what needs no decision of yours.")
     doctor.add_argument("--dry-run", action="store_true", help="only look")
-    for command in (
-        requeue,
-        doctor,
-        status,
-        history,
-        predict,
-        retrain,
-        again,
-        retract,
-        importing,
-        backfill,
-        rollback,
-        pause,
-        resume,
-    ):
+    approvals = add(
+        "approvals", _approvals, "Promotions that a person is asked about, and what was answered."
+    )
+    approvals.add_argument("model", nargs="?")
+    approve = add("approve", _approve, "Let a version that waits be promoted.")
+    reject = add("reject", _reject, "End the wait of a version with a no; the champion stays.")
+    for command in (approve, reject):
+        command.add_argument("model")
+        command.add_argument("version", help="as `refit approvals` names it")
+        command.add_argument("--comment", required=True, help="kept with the answer")
+    of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
+    of_failures = (again, requeue, doctor)
+    for command in (status, history, predict, retrain, *of_people, *of_failures):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -416,6 +414,39 @@ def _doctor(args: argparse.Namespace) -> int:
     document = {"findings": [asdict(each) for each in findings], "left": [asdict(each) for each in left]}
     _print(args, document, text)
     return 1 if left else 0
+
+
+def _approvals(args: argparse.Namespace) -> int:
+    from refit_cli import view
+
+    app = _deployment(args).app
+    names = [get_model(app.models, args.model).name] if args.model else sorted(app.models)
+    found = [shown for name in names for shown in view.approvals(app, name)]
+    _print(args, found, lambda: "\n".join(map(view.approval_text, found)) or "nobody was asked yet")
+    return 0
+
+
+def _approve(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    return _answered(args, actions.approve)
+
+
+def _reject(args: argparse.Namespace) -> int:
+    from refit_cli import actions
+
+    return _answered(args, actions.reject)
+
+
+def _answered(args: argparse.Namespace, answer: Callable[..., tuple[Approval, bool]]) -> int:
+    from refit_cli import view
+
+    approval, before = answer(_deployment(args).app, _model(args), args.version, args.comment)
+    text = f"{approval.version} of {approval.model} is {approval.status}"
+    if before:
+        text += f", as {approval.answered_by} said on {approval.answered_at}; nothing was changed"
+    _print(args, {**view.shown(approval), "answered_before": before}, lambda: text)
+    return 0
 
 
 def _backfill(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from refit.aws import inputs, keys, serving
 from refit.aws.runtime import App
 from refit.batches import Outcome, effective, upload_id
 from refit.errors import RefitError
-from refit.records import Change, RunStatus
+from refit.records import ApprovalStatus, Change, RunStatus
 from refit.shard import load
 
 
@@ -108,6 +108,18 @@ def _check_model(app: App, model: str) -> list[Breach]:
         running == ([slot.running] if slot.running else []),
         f"running are {running}, the slot says {slot.running!r}",
     )
+
+    # 10: an approval is somebody's; what was asked about was promoted only as it was approved.
+    for shown in registry.approvals(model):
+        if shown.status is ApprovalStatus.APPROVED:
+            expect(
+                10, bool(shown.answered_by and shown.answered_at), f"{shown.version} is approved by nobody"
+            )
+        for generation in generations:
+            if generation.run_id == shown.run_id:
+                promoted = registry.version(model, generation.version)
+                covered = promoted is not None and shown.covers(promoted, generation.generation - 1)
+                expect(10, covered, f"{generation.version} was promoted, but that was not approved")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from refit.aws import inputs, keys
 from refit.aws.runtime import App
 from refit.batches import effective
-from refit.records import Tick
+from refit.records import Approval, ApprovalStatus, Tick
 
 
 def status(app: App, model: str) -> dict[str, Any]:
@@ -21,6 +21,7 @@ def status(app: App, model: str) -> dict[str, Any]:
     used = effective(uploads)
     runs = sorted(registry.runs(model), key=lambda run: run.run_id)
     knocks = sorted(registry.knocks(model), key=lambda knock: knock.decided_at)
+    asked = next((each for each in approvals(app, model) if each["open"]), None)
     return {
         "model": model,
         "champion": asdict(champion) if champion else None,
@@ -28,11 +29,27 @@ def status(app: App, model: str) -> dict[str, Any]:
         "rows": sum(upload.rows for upload in used),
         "new_rows": sum(upload.rows for upload in used if upload.batch_id not in learned),
         "running": slot.running or None,
+        "approval": asked,
         "pending": slot.pending,
         "hold": slot.hold,
         "last_run": asdict(runs[-1]) if runs else None,
         "last_decision": asdict(knocks[-1]) if knocks else None,
     }
+
+
+def approvals(app: App, model: str) -> list[dict[str, Any]]:
+    """What people were asked about, oldest first; `open` is what can still be answered."""
+    running = app.registry.slot(model).running
+    asked = [
+        {**shown(each), "open": each.status is ApprovalStatus.WAITING and each.run_id == running}
+        for each in app.registry.approvals(model)
+    ]
+    return _sorted(asked, "run_id")
+
+
+def shown(approval: Approval) -> dict[str, Any]:
+    """All but the token, which is for the execution."""
+    return {name: value for name, value in asdict(approval).items() if name != "token"}
 
 
 def strays(app: App) -> list[dict[str, Any]]:
@@ -53,6 +70,7 @@ def history(app: App, model: str) -> dict[str, Any]:
         "uploads": _sorted([asdict(each) for each in registry.uploads(model)], "decided_at"),
         "knocks": _sorted([asdict(each) for each in registry.knocks(model)], "decided_at"),
         "runs": _sorted([asdict(each) for each in registry.runs(model)], "run_id"),
+        "approvals": approvals(app, model),
         "generations": _sorted([asdict(each) for each in registry.generations(model)], "generation"),
         "quality": _sorted([asdict(each) for each in registry.qualities(model)], "at"),
         "drift": registry.drifts(model),
@@ -75,6 +93,11 @@ def status_text(status: dict[str, Any]) -> str:
     lines.append(f"  rows       {status['rows']} in use, {status['new_rows']} of them new to the champion")
     if status["running"]:
         lines.append(f"  running    {status['running']}")
+    if status["approval"]:
+        asked = status["approval"]
+        lines.append(f"  approval   {approval_text(asked)}")
+        for answer in ("approve", "reject"):
+            lines.append(f"             refit {answer} {asked['model']} {asked['version']} --comment ...")
     if status["pending"]:
         lines.append(
             f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})"
@@ -88,6 +111,20 @@ def status_text(status: dict[str, Any]) -> str:
         knock = status["last_decision"]
         lines.append(f"  last knock {knock['trigger']} -> {knock['answer']}: {'; '.join(knock['reasons'])}")
     return "\n".join(lines)
+
+
+def approval_text(approval: dict[str, Any]) -> str:
+    against = f"to follow {approval['champion']}" if approval["champion"] else "the first champion"
+    text = f"{approval['model']} {approval['version']}, {against}: {approval['status']}"
+    if approval["answered_by"]:
+        return f"{text}, {_answer(approval)}"
+    if approval["open"]:
+        return f"{text} until {approval['expires_at']}; {approval['reason']}"
+    return text if approval["status"] != ApprovalStatus.WAITING else f"{text}, but its run has ended"
+
+
+def _answer(approval: dict[str, Any]) -> str:
+    return f"{approval['answered_by']} on {approval['answered_at']}: {approval['comment']}"
 
 
 def refusal_text(refusal: dict[str, Any]) -> str:
@@ -132,6 +169,13 @@ def history_text(history: dict[str, Any]) -> str:
         if each["ended_at"]:
             lines.append(
                 (each["ended_at"], f"run        {each['run_id']} {each['status']}: {each['result']}")
+            )
+    for each in history["approvals"]:
+        until = f"waits for a person until {each['expires_at']}"
+        lines.append((each["requested_at"], f"approval   {each['version']} {until}"))
+        if each["answered_at"]:
+            lines.append(
+                (each["answered_at"], f"approval   {each['version']} {each['status']}, {_answer(each)}")
             )
     for each in history["generations"]:
         text = f"champion   generation {each['generation']} is {each['version']} ({each['change']} by {each['by']})"

@@ -51,6 +51,8 @@ def states(machine=ASL):
 
 STATES = dict(states())
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
+WAITS = "arn:aws:states:::lambda:invoke.waitForTaskToken"
+DAY = 86_400
 
 
 def file_of(name):
@@ -88,7 +90,9 @@ def test_every_substitution_is_used_and_every_placeholder_substituted():
 
 @every_task
 def test_a_state_calls_the_function_of_its_name(name):
-    assert TASKS[name]["Resource"] == f"${{{name}FunctionArn}}"
+    called = TASKS[name].get("Parameters", TASKS[name])
+    assert called.get("FunctionName", TASKS[name]["Resource"]) == f"${{{name}FunctionArn}}"
+    assert TASKS[name]["Resource"] in (f"${{{name}FunctionArn}}", WAITS)
     assert MACHINE["DefinitionSubstitutions"][f"{name}FunctionArn"] == {
         "Fn::GetAtt": [f"{name}Function", "Arn"]
     }
@@ -126,11 +130,23 @@ def ways_on(state):
 @every_task
 def test_a_task_waits_longer_than_its_function_may_run(name):
     limit = FUNCTIONS[file_of(name)].get("Timeout", GLOBALS["Timeout"])
-    assert TASKS[name]["TimeoutSeconds"] > limit
+    least = DAY if TASKS[name]["Resource"] == WAITS else TASKS[name]["TimeoutSeconds"]
+    assert least > limit
 
 
-def test_the_machine_has_time_for_all_its_tasks():
-    slowest = sum(state["TimeoutSeconds"] for state in TASKS.values())
+def test_whoever_waits_for_a_person_waits_as_long_as_the_model_says():
+    (name,) = (name for name, state in TASKS.items() if state["Resource"] == WAITS)
+    asked = ASL["States"]["NeedsApproval"]["Choices"]
+    assert asked == [{"Variable": "$.final.approval_seconds", "NumericGreaterThan": 0, "Next": name}]
+    assert TASKS[name]["TimeoutSecondsPath"] == "$.final.approval_seconds"
+    payload = TASKS[name]["Parameters"]["Payload"]
+    assert payload.pop("token.$") == "$$.Task.Token"
+    sample = json.loads((ROOT / f"events/{file_of(name)}.json").read_text())
+    assert payload == {f"{field}.$": f"$.{field}" for field in sample if field != "token"}
+
+
+def test_the_machine_has_time_for_all_its_tasks_and_the_longest_wait():
+    slowest = sum(state.get("TimeoutSeconds", 90 * DAY) for state in TASKS.values())
     assert ASL["TimeoutSeconds"] > slowest
 
 
@@ -184,11 +200,13 @@ def test_a_challenger_that_lost_succeeds_and_what_failed_fails():
     assert end_of("KeepChampion") == "Succeed"
     assert end_of("Promote") == "Succeed"
     assert end_of("RecordFailure") == "Fail"
+    no_failure = {"ChampionMoved", "ApprovalRejected", "ApprovalGiven", "States.Timeout"}
     for name, state in ASL["States"].items():
         for each in state.get("Catch", []):
-            kept = each["ErrorEquals"] == ["ChampionMoved"]
-            expected = "Succeed" if kept else "Fail"
+            expected = "Succeed" if set(each["ErrorEquals"]) <= no_failure else "Fail"
             assert end_of(each["Next"]) == expected, name
+            # What took too long failed, unless it was a person.
+            assert "States.Timeout" not in each["ErrorEquals"] or state["Resource"] == WAITS
     for state in STATES.values():
         if state["Type"] == "Fail":
             assert state["ErrorPath"] and state["CausePath"]
@@ -359,6 +377,7 @@ def test_people_are_told_of_events_that_exist():
         [
             Event.BATCH_QUARANTINED,
             Event.UPLOAD_PARKED,
+            Event.WAITING_FOR_APPROVAL,
             Event.CHAMPION_PROMOTED,
             Event.CHAMPION_ROLLED_BACK,
             Event.RETRAINING_FAILED,
@@ -558,7 +577,7 @@ def registry_actions(method):
 def registry_partitions(method):
     """Partitions of the table that a method of Registry names, as a policy's pattern."""
     texts = {node.value for node in registry_nodes(method) if isinstance(node, ast.Constant)}
-    found = {f"{text}*" for text in texts if text in ("UPLOADS#", "CONTENT#", "MODEL#")}
+    found = {f"{text}*" for text in texts if text in ("UPLOADS#", "CONTENT#", "MODEL#", "APPROVALS#")}
     return found | ({"REFUSED", "TICK", "SWEPT"} & texts)
 
 
@@ -678,11 +697,32 @@ def test_every_folder_of_the_store_is_somebodys():
 
 @every_function
 def test_registry_records_are_only_those_that_its_code_names(file):
-    for each in statements(FUNCTIONS[file]):
-        if any(action.startswith("dynamodb:") for action in listed(each["Action"])):
-            keys_allowed = each["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-            methods = {method for _, method, _ in reach(file).calls("registry")}
-            assert set(keys_allowed) == set().union(*map(registry_partitions, methods))
+    methods = {method for _, method, _ in reach(file).calls("registry")}
+    actions = set().union(*map(registry_actions, methods))
+    given = {action: partitions_allowed(file, action) for action in actions}
+    for action in actions:
+        using = [method for method in methods if action in registry_actions(method)]
+        assert set().union(*map(registry_partitions, using)) <= given[action]
+    assert set().union(*given.values()) == set().union(*map(registry_partitions, methods))
+
+
+def partitions_allowed(file, action):
+    """Partitions of the registry on which a function may do that."""
+    return {
+        pattern
+        for each in statements(FUNCTIONS[file])
+        if action in listed(each["Action"])
+        for pattern in each["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+    }
+
+
+def test_what_a_person_answered_is_written_by_nobody_who_acts_on_it():
+    """Promote only reads it; whoever asks, and whoever closes what was not answered in time, writes there."""
+    writing = {file for file in FILES if "APPROVALS#*" in partitions_allowed(file, "dynamodb:PutItem")}
+    assert writing == {"request_approval", "keep_champion"}
+    assert partitions_allowed("request_approval", "dynamodb:PutItem") == {"APPROVALS#*"}
+    for file in FILES:
+        assert not {action for action, _ in allowed(file) if action.startswith("states:SendTask")}
 
 
 # ---------------------------------------------------------------- promise 12: nobody writes where his own trigger listens

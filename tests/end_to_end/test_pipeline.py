@@ -232,6 +232,25 @@ def test_a_rollback_holds_until_resumed_and_pause_lets_knocks_wait(deployment: D
     assert "is not paused" in refit("resume", "loans", code=1)
 
 
+def test_a_promotion_waits_for_a_person_where_the_model_says_so(deployment: Deployment) -> None:
+    """What was proved serves once it was approved, by exactly one answer."""
+    registry = deployment.app.registry
+    drop(deployment, "shops", "first.csv", rents(1).to_csv(index=False).encode())
+    asked = actions.wait_for(lambda: next(iter(registry.approvals("shops")), None), 60, "nobody was asked")
+    assert refit("approvals", "shops").startswith("shops v1, the first champion: waiting until")
+    assert "refit approve shops v1 --comment" in refit("status", "shops")
+    assert "versions that wait: v1" in refit("approve", "shops", "v9", "--comment", "why not", code=1)
+    assert registry.champion("shops") is None
+    assert refit("approve", "shops", "v1", "--comment", "looks right") == "v1 of shops is approved\n"
+    run = actions.wait_for_run(deployment.app, "shops", asked.run_id, 60)
+    assert run.status is RunStatus.PROMOTED and run.result.endswith(": looks right")
+    assert "nothing was changed" in refit("approve", "shops", "v1", "--comment", "once more")
+    assert "stays so" in refit("reject", "shops", "v1", "--comment", "changed my mind", code=1)
+    (shown,) = json.loads(refit("approvals", "--json"))
+    assert (shown["status"], shown["open"]) == ("approved", False)
+    assert "token" not in shown
+
+
 def test_what_makes_no_sense_is_refused_on_record(deployment: Deployment, stack: LocalStack) -> None:
     app, events = deployment.app, stack.client("events")
     entry = {

@@ -456,6 +456,56 @@ def test_map_selects_what_each_item_gets(stack: LocalStack) -> None:
     ]
 
 
+def test_a_task_waits_for_its_answer_and_the_answer_is_its_result(stack: LocalStack) -> None:
+    """What SendTaskSuccess sends counts, not what the function returned; a second answer finds nobody."""
+    execution = start(stack, "busy-asked", case="ask", fail=0, seconds=60)
+    [token] = eventually(lambda: seen(stack, "busy-asked"))
+    states = stack.client("stepfunctions")
+    states.send_task_success(taskToken=token, output='{"said": "yes"}')
+    assert json.loads(ended(stack, execution)["output"])["answer"] == {"said": "yes"}
+    with pytest.raises(ClientError, match=r"TaskTimedOut|TaskDoesNotExist"):
+        states.send_task_success(taskToken=token, output="{}")
+
+
+def test_a_failure_that_is_sent_is_caught_by_its_name(stack: LocalStack) -> None:
+    """SendTaskFailure's error and cause are those that Catch sees."""
+    execution = start(stack, "busy-refused", case="ask", fail=0, seconds=60)
+    [token] = eventually(lambda: seen(stack, "busy-refused"))
+    stack.client("stepfunctions").send_task_failure(taskToken=token, error="Rejected", cause="said no")
+    end = ended(stack, execution)
+    assert (end["status"], end["error"], end["cause"]) == ("FAILED", "Rejected", "said no")
+
+
+def test_a_wait_ends_after_the_seconds_that_its_input_says(stack: LocalStack) -> None:
+    """TimeoutSecondsPath ends as States.Timeout, and its token is dead."""
+    execution = start(stack, "busy-unanswered", case="ask", fail=0, seconds=1)
+    assert ended(stack, execution)["error"] == "States.Timeout"
+    [token] = seen(stack, "busy-unanswered")
+    with pytest.raises(ClientError, match=r"TaskTimedOut|TaskDoesNotExist"):
+        stack.client("stepfunctions").send_task_success(taskToken=token, output="{}")
+
+
+def test_asking_that_fails_is_retried_with_a_token_of_its_own(stack: LocalStack) -> None:
+    """The function's error is the task's, and Retry's; only the newest token reaches the execution."""
+    execution = start(stack, "busy-asked-twice", case="ask", fail=1, seconds=60)
+    first, second = eventually(lambda: len(t := seen(stack, "busy-asked-twice")) == 2 and t)
+    states, reached = stack.client("stepfunctions"), []
+    assert first != second
+    for token in (first, second):
+        try:
+            states.send_task_success(taskToken=token, output="{}")
+            reached.append(token)
+        except ClientError as error:
+            assert error.response["Error"]["Code"] in ("TaskTimedOut", "TaskDoesNotExist")
+    assert len(reached) == 1
+    assert ended(stack, execution)["status"] == "SUCCEEDED"
+
+
+def test_asking_that_keeps_failing_fails_the_task(stack: LocalStack) -> None:
+    """Nobody waits for the answer to a question that was never asked."""
+    assert ended(stack, start(stack, "busy-never-asked", case="ask", fail=9, seconds=60))["error"] == "Busy"
+
+
 def test_starting_the_same_execution_twice_is_one_execution(stack: LocalStack) -> None:
     """Same name and input while it runs: the same answer. Other input, or closed: ExecutionAlreadyExists."""
     execution = start(stack, "once", case="wait")

@@ -116,8 +116,8 @@ margin = -0.1
 
 
 EXPECTED = {
-    "version": "unknown key; known keys: columns, contract, estimator, gates, keys, target, task, time, "
-    "training, triggers",
+    "version": "unknown key; known keys: approval, approval_days, columns, contract, estimator, gates, keys, "
+    "target, task, time, training, triggers",
     "target": "'gone' is not declared under [columns]",
     "time": "'age' must be declared with type = \"timestamp\"",
     "keys": "['nested'] is not declared under [columns]",
@@ -162,6 +162,16 @@ EXPECTED = {
         ("[gates]", "[training]\ntest_share = 1\n[gates]", "training.test_share", "such as 0.5"),
         ("[gates]", "[training]\ncandidates = []\n[gates]", "training.candidates", "full, recent"),
         ('keys = ["id"]', 'keys = [""]', "keys", "'' is not declared"),
+        ('keys = ["id"]', "approval = true", "approval", "must be text, not True"),
+        ('keys = ["id"]', 'approval = "yes"', "approval", "must be one of none, required, not 'yes'"),
+        ('keys = ["id"]', 'approval = "required"\napproval_days = 0', "approval_days", "from 1 to 90, not 0"),
+        ('keys = ["id"]', 'approval = "required"\napproval_days = 91', "approval_days", "not 91"),
+        (
+            'keys = ["id"]',
+            "approval_days = 3",
+            "approval_days",
+            'nobody is asked without approval = "required"',
+        ),
     ],
 )
 def test_one_mistake_is_named(tmp_path, old, new, key, fix):
@@ -251,6 +261,21 @@ def test_the_digest_tells_all_that_shapes_a_training(tmp_path):
     one = load_model(coded)
     (coded / "model.py").write_text("def build(): ... # changed\n")
     assert len({spec.digest, seeded.digest, one.digest, load_model(coded).digest}) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "days"),
+    [
+        ("", 0),
+        ('approval = "none"', 0),
+        ('approval = "required"', 7),
+        ('approval = "required"\napproval_days = 90', 90),
+    ],
+)
+def test_approval_is_a_wait_that_changes_nothing_of_the_training(tmp_path, lines, days):
+    spec = load_model(folder(tmp_path, f"{lines}\n{GOOD}"))
+    assert spec.approval_seconds == days * 86_400
+    assert spec.digest == load_model(folder(tmp_path / "plain")).digest
 
 
 def test_model_py_is_loaded_or_says_what_is_wrong(tmp_path):

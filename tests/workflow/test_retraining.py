@@ -17,9 +17,10 @@ RUN_1, RUN_2, RUN_3 = "run-00000001", "run-00000002", "run-00000003"
 def test_an_upload_ends_in_a_champion_that_predicts(workflow):
     workflow.upload("2013-01.parquet", flights(400))
     assert workflow.outcome(f"flights-{RUN_1}") == "SUCCEEDED"
-    assert workflow.states(f"flights-{RUN_1}")[-4:] == [
+    assert workflow.states(f"flights-{RUN_1}")[-5:] == [
         "IsChallengerBetter",
         "Finalize",
+        "NeedsApproval",
         "Promote",
         "Promoted",
     ]

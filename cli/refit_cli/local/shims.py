@@ -137,6 +137,28 @@ EDITS = (
         "    tags:",
     ),
     Edit(
+        "ministack.services.stepfunctions:_execute_task",
+        "Each attempt at a task that waits for an answer has a token of its own; the one before it is dead.",
+        """ctx["State"]["RetryCount"] = sum(retry_counts.values())\n""",
+        """ctx["State"]["RetryCount"] = sum(retry_counts.values())\n"""
+        """        if is_callback:\n            ctx["Task"] = {"Token": new_uuid()}\n""",
+    ),
+    Edit(
+        "ministack.services.stepfunctions:_execute_task",
+        "A task that waits for an answer may take its timeout from its input; the engine only knows TimeoutSeconds.",
+        """resource, effective, ctx["Task"]["Token"], state_def)""",
+        """resource, effective, ctx["Task"]["Token"], {**state_def, **(\n"""
+        """                        {"TimeoutSeconds": _resolve_path_or_ctx(state_def["TimeoutSecondsPath"], raw_input, ctx)}\n"""
+        """                        if "TimeoutSecondsPath" in state_def else {})})""",
+    ),
+    Edit(
+        "ministack.services.stepfunctions:_invoke_with_callback",
+        "When the function that asks fails, the task fails; here it would wait for an answer to a question never asked.",
+        """_call_lambda(func_ref, lambda_payload)\n        except _ExecutionError:\n            pass\n""",
+        """_call_lambda(func_ref, lambda_payload)\n        except _ExecutionError:\n"""
+        """            _task_tokens.pop(token, None)\n            raise\n""",
+    ),
+    Edit(
         "ministack.services.stepfunctions:_start_execution",
         "Starting a running execution again with the same name and input answers with that execution.",
         "# Reject duplicate execution names\n",

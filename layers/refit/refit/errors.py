@@ -45,6 +45,18 @@ class ChampionMoved(RefitError):
     """The champion changed between evaluation and promotion; the comparison no longer holds."""
 
 
+class NotApproved(RefitError):
+    """A person has to approve this promotion, and none did: not this version, or not against this champion."""
+
+
+class ApprovalRejected(RefitError):
+    """A person said no to the promotion."""
+
+
+class ApprovalGiven(RefitError):
+    """A person's yes came before a repeated attempt to ask; there is nothing to wait for."""
+
+
 class AwsUnavailable(RefitError):
     """AWS throttled or failed beyond the SDK's own retries; trying again later is right."""
 

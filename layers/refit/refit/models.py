@@ -23,6 +23,8 @@ from refit.metrics import METRICS, Task
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CANDIDATES = ("full", "recent")
+APPROVAL = ("none", "required")
+DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,12 @@ class ModelSpec:
     estimator: Mapping[str, Any] = field(default_factory=dict)  # parameters of the default estimator
     code: str | None = None  # path of model.py
     code_sha256: str = ""
+    approval_seconds: int = 0  # how long a promotion waits for a person's approval; 0: none is needed
 
     @property
     def digest(self) -> str:
         """Hex digest of all that shapes a training: declaration and code."""
-        shape = {k: v for k, v in asdict(self).items() if k != "code"}
+        shape = {k: v for k, v in asdict(self).items() if k not in ("code", "approval_seconds")}
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -189,7 +192,8 @@ class _Reader:
             "gates": dict,
             "estimator": dict,
         }
-        top = self.take(document, "", {"task": str, "target": str, "time": str, "keys": list, **sections})
+        words = dict.fromkeys(("task", "target", "time", "approval"), str)
+        top = self.take(document, "", {**words, "keys": list, "approval_days": int, **sections})
         for key in ("task", "target"):
             if key not in document:
                 self.mistake(key, "missing")
@@ -214,7 +218,19 @@ class _Reader:
             estimator=top.get("estimator", {}),
             code=str(code) if code else None,
             code_sha256=hashlib.sha256(code.read_bytes()).hexdigest() if code else "",
+            approval_seconds=self.approval(top),
         )
+
+    def approval(self, top: Mapping[str, Any]) -> int:
+        """Seconds that a promotion waits for a person."""
+        wanted, days = top.get("approval", "none"), top.get("approval_days", 7)
+        if wanted not in APPROVAL:
+            self.mistake("approval", f"must be one of {', '.join(APPROVAL)}, not {wanted!r}")
+        if not 1 <= days <= 90:
+            self.mistake("approval_days", f"must be from 1 to 90, not {days}")
+        if "approval_days" in top and "approval" not in top:
+            self.mistake("approval_days", 'nobody is asked without approval = "required"')
+        return days * DAY if wanted == "required" else 0
 
     def contract(self, top: Mapping[str, Any]) -> Contract:
         rules = self.take(

@@ -93,6 +93,47 @@ class Run:
     champion_score: float | None = None
 
 
+class ApprovalStatus(StrEnum):
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"  # not answered in time
+    SUPERSEDED = "superseded"  # the champion that was shown is no longer the champion
+
+
+@dataclass(frozen=True)
+class Approval:
+    """A person is asked whether a run's version may be promoted; what was shown, and the one answer."""
+
+    model: str
+    run_id: str
+    version: str
+    artifact_sha256: str
+    champion: str  # version and generation that it was compared with
+    generation: int
+    reason: str  # what proved it
+    challenger_score: float | None
+    champion_score: float | None
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+    evaluation_key: str
+    requested_at: str
+    expires_at: str
+    token: str  # takes the answer to the execution that waits
+    status: ApprovalStatus = ApprovalStatus.WAITING
+    answered_by: str = ""
+    answered_at: str = ""
+    comment: str = ""
+    revision: int = 0
+
+    def covers(self, version: Version, generation: int) -> bool:
+        """Whether it lets exactly this version take over from the champion of that generation."""
+        shown = (self.version, self.artifact_sha256, self.generation)
+        asked = (version.version, version.artifact_sha256, generation)
+        return self.status is ApprovalStatus.APPROVED and bool(self.answered_by) and shown == asked
+
+
 @dataclass(frozen=True)
 class Slot:
     """The one place a model has for running: at most one run and one pending knock."""

@@ -23,6 +23,7 @@ class Event(StrEnum):
     DRIFT_FOUND = "Drift Found"
     RETRAINING_REQUESTED = "Retraining Requested"
     RETRAINING_DECIDED = "Retraining Decided"
+    WAITING_FOR_APPROVAL = "Waiting For Approval"
     CHAMPION_PROMOTED = "Champion Promoted"
     CHAMPION_KEPT = "Champion Kept"
     CHAMPION_ROLLED_BACK = "Champion Rolled Back"

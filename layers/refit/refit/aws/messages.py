@@ -58,6 +58,11 @@ def run_message(event: Any) -> RunMessage:
     return RunMessage(*(_text(event, name) for name in ("model", "run_id", "inputs_key")))
 
 
+def task_token(event: Any) -> str:
+    """What takes an answer to the execution that waits for it."""
+    return _text(event, "token")
+
+
 @dataclass(frozen=True)
 class RunEnded:
     """Step Functions says that an execution is over, however it went."""

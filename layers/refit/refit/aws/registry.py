@@ -11,6 +11,7 @@
                        KNOCK#<knock>           one wish and the decision on it
                        QUALITY#<batch>#<version>, DRIFT#<batch>#<version>
                        TOLD                    up to which generation changes were told of
+    APPROVALS#<model>  RUN#<8 digits>          a promotion that a person is asked about; apart, to be granted apart
     REFUSED            <event>                 an event that was turned away
     TICK               LAST                    the newest look of the scheduled rule
     SWEPT              <upload>                when the tick last sent an upload to the queue
@@ -32,7 +33,18 @@ from botocore.exceptions import ClientError
 
 from refit.batches import Upload
 from refit.errors import BadMessage, ChampionMoved, Conflict
-from refit.records import Answered, Generation, Quality, Refusal, Run, RunStatus, Slot, Tick, Version
+from refit.records import (
+    Answered,
+    Approval,
+    Generation,
+    Quality,
+    Refusal,
+    Run,
+    RunStatus,
+    Slot,
+    Tick,
+    Version,
+)
 
 T = TypeVar("T")
 Item = dict[str, Any]
@@ -205,6 +217,20 @@ class Registry:
         new = replace(slot, revision=slot.revision + 1)
         item = _item(f"MODEL#{model}", "SLOT", new, revision=new.revision)
         return _put(self.table, item, "revision", slot.revision or None)
+
+    # ------------------------------------------------------------ approvals
+    def approval(self, model: str, run_id: str) -> Approval | None:
+        return self._get(Approval, f"APPROVALS#{model}", _run_sk(run_id))
+
+    def approvals(self, model: str) -> list[Approval]:
+        return [_read(Approval, item) for item in self._query(f"APPROVALS#{model}")]
+
+    def save_approval(self, approval: Approval) -> Approval:
+        """Write the next revision of a request; raises Conflict when it changed meanwhile."""
+        saved = replace(approval, revision=approval.revision + 1)
+        item = _item(f"APPROVALS#{saved.model}", _run_sk(saved.run_id), saved, revision=saved.revision)
+        self._write([_put(self.table, item, "revision", approval.revision or None)])
+        return saved
 
     # ------------------------------------------------------------ observations
     def add_quality(self, quality: Quality) -> None:

@@ -8,7 +8,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -93,9 +93,9 @@ def app_of(settings: Settings) -> App:
     return App(settings)
 
 
-def utc_now() -> str:
-    """Now, ISO 8601 in UTC to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def utc_now(later: int = 0) -> str:
+    """Now, or so many seconds later, ISO 8601 in UTC to the second."""
+    return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 Handler = Callable[[Any, Any], Any]

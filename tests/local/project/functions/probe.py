@@ -66,6 +66,11 @@ def probe(event: dict, context: Any) -> Any:
             if times_seen(event["name"]) < 3:
                 raise Busy("try again")
             return "done"
+        case "ask":  # fails as often as the event says
+            remember(event["name"], event["token"])
+            if times_seen(event["name"]) <= event["fail"]:
+                raise Busy("not asked")
+            return "asked"
         case "exit":
             sys.exit(3)
         case "sleep":
