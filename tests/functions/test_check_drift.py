@@ -74,7 +74,7 @@ def test_only_profiles_of_deployed_models_are_read(stack):
     event = stack.profile_event("check_drift", upload.batch_id)
     shard = {**event, "detail": {**event["detail"], "object": {"key": "accepted/flights/b/shard.npz"}}}
     assert "not the key of a profile" in stack.call("check_drift", shard)["reasons"][0]
-    other = stack.profile_event("check_drift", "b", model="trains") | {"id": "another"}
+    other = stack.profile_event("check_drift", "0" * 24, model="trains") | {"id": "another"}
     assert "known models" in stack.call("check_drift", other)["reasons"][0]
     assert sorted(each.error for each in stack.app.registry.refusals()) == ["BadMessage", "UnknownModel"]
     with pytest.raises(ArtifactError, match="missing"):
