@@ -160,12 +160,7 @@ def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) ->
 
 
 def _act(given: Answered, app: App) -> dict[str, Any]:
-    """Tell of an answer and start its run; starting it again is harmless and makes up for a lost start."""
-    if not given.announced:
-        told = asdict(given)
-        del told["announced"]
-        app.bus.publish(Event.RETRAINING_DECIDED, told)
-        app.registry.note_announced(given)
+    """Start the run of an answer; starting it again is harmless and makes up for a lost start."""
     run = app.registry.run(given.model, given.run_id) if given.run_id else None
     if run and run.status is RunStatus.RUNNING:
         runs.start(app.sfn, app.settings.state_machine, run)
