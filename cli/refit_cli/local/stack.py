@@ -121,6 +121,11 @@ class LocalStack:
             )
 
     @property
+    def process_id(self) -> int:
+        """Of the engine, which leads the process group of its workers."""
+        return self._process.pid
+
+    @property
     def env(self) -> dict[str, str]:
         """Variables that point the AWS CLI and SDKs here. Lay them over an environment without AWS_PROFILE."""
         return {
