@@ -52,7 +52,8 @@ def told(figures: Figures) -> str:
     grown = engine_after - engine
     return f"""\
 {datetime.now(UTC):%Y-%m-%d}, seed {figures.seed}: {figures.uploads:,} uploads ({figures.bad:,} bad) in {figures.messages:,} messages, \
-{figures.lost} told of by none, in {figures.minutes:.1f} minutes: {figures.rate:.0f} a minute to their outcome.
+{figures.lost} told of by none, in {figures.minutes:.1f} minutes: {figures.rate:.0f} a minute to their outcome; \
+after {figures.decided:.1f} minutes all accepted ones were decided on.
 {figures.runs} retrainings, {figures.promotions} promotions; {KNOCKS} copies of one wish were one decision. \
 {figures.predictions:,} predictions meanwhile, the slowest took {figures.slowest:.1f} s.
 Over the second half, one warm worker of each function: {workers / mega:.0f} MB, then {workers_after / mega:.0f} MB \

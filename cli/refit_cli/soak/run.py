@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,7 @@ from refit_cli.soak.files import MODEL, STRAY, Drop
 from refit_cli.soak.post import Post
 
 MODELS = Path(__file__).parent / "models"
-ROUND = 100  # uploads
-ENOUGH = 100  # messages that wait; with fewer the next round comes
+ROUNDS = 20  # in which the uploads come; the next one when fewer messages wait than a round has uploads
 KNOCKS = 500
 REQUEST = "soak"
 RATE = 120.0  # uploads a minute that have to come to their outcome
@@ -49,6 +47,7 @@ class Figures:
     lost: int = 0
     messages: int = 0
     minutes: float = 0.0  # from the first upload to the last outcome
+    decided: float = 0.0  # minutes until, of each accepted one, it was decided whether to retrain
     runs: int = 0
     promotions: int = 0
     predictions: int = 0
@@ -105,7 +104,7 @@ class Soak:
         self.full = uploads >= FULL
         self.drops = files.drops(uploads, seed, turns=4 if self.full else 1)
         self.put: dict[tuple[str, str], Drop] = {}  # key and version id, in the order of putting
-        self.figures = Figures(uploads, seed)
+        self.figures, self.round = Figures(uploads, seed), max(1, uploads // ROUNDS)
         self.post = Post(stack, seed)
         self.caller = Caller(self.deployment, files.records(), MODEL, pause=1.0)
         self.begun = time.monotonic()
@@ -129,17 +128,17 @@ class Soak:
     def upload(self) -> None:
         """Round by round, so that there is always something waiting, but never for long."""
         half, stored = self.begun, 0
-        for first in range(0, len(self.drops), ROUND):
+        for first in range(0, len(self.drops), self.round):
             if first >= len(self.drops) // 2 and not stored:
                 half, stored = time.monotonic(), self._stored()
-            batch = self.drops[first : first + ROUND]
+            batch = self.drops[first : first + self.round]
             for drop in batch:
                 put = self.app.s3.put_object(
                     Bucket=self.app.settings.data_bucket, Key=drop.key, Body=drop.content
                 )
                 self.put[drop.key, put["VersionId"]] = drop
             self.post.deliver(len(batch), lambda key, version: self.put[key, version].lost)
-            self._until(lambda: self.post.waiting() < ENOUGH, "the queue is not taken in")
+            self._until(lambda: self.post.waiting() < self.round, "the queue is not taken in")
         self.post.deliver_late()
         self.half, self.stored_before = half, stored
 
@@ -156,21 +155,19 @@ class Soak:
 
         self._until(settled, "uploads have no outcome", pause=1)
         self.figures.minutes = (time.monotonic() - self.begun) / 60
+        self._until(lambda: not self._undecided(), "accepted uploads are not decided on", pause=1)
+        self.figures.decided = (time.monotonic() - self.begun) / 60
         self._until(self._idle, "runs do not end", pause=1)
 
     def knock(self) -> None:
         """One wish, told of again and again."""
-        before, self.runs_before = self._invocations(), len(self.app.registry.runs(MODEL))
-        detail = {"model": MODEL, "reason": "a wish", "request_id": REQUEST, "force": True}
-        entry = {
-            "EventBusName": self.app.settings.event_bus,
-            "Source": "soak",
-            "DetailType": "Retraining Requested",
-            "Detail": json.dumps(detail),
-        }
+        self.runs_before = len(self.app.registry.runs(MODEL))
+        wish = {"model": MODEL, "reason": "a wish", "request_id": REQUEST, "force": True}
         for _ in range(KNOCKS // 10):
-            self.stack.client("events").put_events(Entries=[entry] * 10)
-        self._until(lambda: self._invocations() >= before + KNOCKS, "the knocks are not answered", pause=1)
+            self._ask([wish] * 10)
+        # The door takes them in turn, and refuses this one on record.
+        self._ask([{"model": STRAY, "reason": "the last one"}])
+        self._until(lambda: bool(self.app.registry.refusals()), "the knocks are not answered", pause=1)
 
     def rest(self) -> None:
         """Until nothing happens any more."""
@@ -240,9 +237,7 @@ class Soak:
         """Every accepted batch was decided on; one wish is one decision and one run."""
         registry = self.app.registry
         knocks, runs = registry.knocks(MODEL), registry.runs(MODEL)
-        batches = {upload.batch_id for upload in self._records() if upload.outcome is Outcome.ACCEPTED}
-        undecided = batches - {knock.batch_id for knock in knocks}
-        if undecided:
+        if undecided := self._undecided():
             yield f"{len(undecided)} accepted batches were never decided on"
         asked: list[Answered] = [knock for knock in knocks if knock.knock_id == f"asked-{REQUEST}"]
         if len(asked) != 1 or len(runs) != self.runs_before + 1 or asked[0].run_id != runs[-1].run_id:
@@ -275,6 +270,10 @@ class Soak:
     def _final(self) -> int:
         return sum(is_final(upload, self.app.models) for upload in self._records())
 
+    def _undecided(self) -> set[str]:
+        batches = {upload.batch_id for upload in self._records() if upload.outcome is Outcome.ACCEPTED}
+        return batches - {knock.batch_id for knock in self.app.registry.knocks(MODEL)}
+
     def _idle(self) -> bool:
         slot = self.app.registry.slot(MODEL)
         return not slot.running and slot.pending is None
@@ -290,19 +289,14 @@ class Soak:
             total += sum(len(json.dumps(item)) for item in page["Items"])
         return total
 
-    def _invocations(self) -> int:
-        """How often the door was knocked at, as the platform counts."""
-        now = datetime.now(UTC)
-        found = self.stack.client("cloudwatch").get_metric_statistics(
-            Namespace="AWS/Lambda",
-            MetricName="Invocations",
-            Dimensions=[{"Name": "FunctionName", "Value": self._function("RequestRetrainingFunction")}],
-            StartTime=now - timedelta(hours=6),
-            EndTime=now + timedelta(minutes=1),
-            Period=86400,
-            Statistics=["Sum"],
-        )
-        return int(sum(point["Sum"] for point in found["Datapoints"]))
+    def _ask(self, wishes: list[dict[str, Any]]) -> None:
+        entry = {
+            "EventBusName": self.app.settings.event_bus,
+            "Source": "soak",
+            "DetailType": "Retraining Requested",
+        }
+        entries = [{**entry, "Detail": json.dumps(wish)} for wish in wishes]
+        self.stack.client("events").put_events(Entries=entries)
 
     def _function(self, logical: str) -> str:
         functions = self.stack.client("lambda").list_functions()["Functions"]
