@@ -14,7 +14,7 @@ def test_every_upload_is_accounted_for(tmp_path: Path) -> None:
     figures = soak(100, seed=1, say=print, log_dir=tmp_path, by_hand=True)
     assert figures.breaches == []
     assert (figures.uploads, figures.bad, figures.lost) == (100, 20, 5)
-    assert figures.promotions >= 2
+    assert figures.promotions >= 1
 
 
 def test_the_same_seed_makes_the_same_files() -> None:

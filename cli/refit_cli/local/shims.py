@@ -13,6 +13,7 @@ import os
 import re
 import textwrap
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -185,13 +186,27 @@ def _replaced(source: str, edit: Edit) -> str:
     return source.replace(edit.old, edit.new)
 
 
-def lease(acquire: Any, *args: Any, **kwargs: Any) -> tuple[Any, str]:
-    """Wait for a worker of the function instead of starting one more than this machine can carry."""
-    while True:
-        worker, reason = acquire(*args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
-        if worker is not None:
-            return worker, reason
-        time.sleep(0.01)
+_turns: dict[str, deque[object]] = {}
+
+
+def lease(acquire: Any, function: str, *args: Any, **kwargs: Any) -> tuple[Any, str]:
+    """Wait for a worker of the function instead of starting one more than this machine can carry.
+
+    First come, first served. Only who is next looks often: hundreds that do would take a core.
+    """
+    turns, turn = _turns.setdefault(function, deque()), object()
+    turns.append(turn)
+    try:
+        while True:
+            if turns[0] is turn:
+                worker, reason = acquire(function, *args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
+                if worker is not None:
+                    return worker, reason
+                time.sleep(0.005)
+            else:
+                time.sleep(0.02)
+    finally:
+        turns.remove(turn)
 
 
 _alarm_states: dict[str, dict[str, str]] = {}
