@@ -47,19 +47,18 @@ def main() -> int:
 
 def told(figures: Figures) -> str:
     """The figures as they stand in the docs."""
-    mega = 1e6
     (engine, engine_after), (workers, workers_after) = figures.engine, figures.workers
-    grown = engine_after - engine
+    first, second = figures.grown
     return f"""\
 {datetime.now(UTC):%Y-%m-%d}, seed {figures.seed}: {figures.uploads:,} uploads ({figures.bad:,} bad) in {figures.messages:,} messages, \
 {figures.lost} told of by none, in {figures.minutes:.1f} minutes: {figures.rate:.0f} a minute to their outcome; \
 after {figures.decided:.1f} minutes all accepted ones were decided on.
 {figures.runs} retrainings, {figures.promotions} promotions; {KNOCKS} copies of one wish were one decision. \
 {figures.predictions:,} predictions meanwhile, the slowest took {figures.slowest:.1f} s.
-Over the second half, one warm worker of each function: {workers / mega:.0f} MB, then {workers_after / mega:.0f} MB \
+Over the second half, one warm worker of each function: {workers / 1e6:.0f} MB, then {workers_after / 1e6:.0f} MB \
 ({(workers_after / workers - 1) * 100:+.1f} %). The embedded engine, which keeps everything in memory: \
-{engine / mega:.0f} MB, then {engine_after / mega:.0f} MB; {figures.stored / mega:.0f} of the {grown / mega:.0f} MB are \
-objects and records.
+{engine / 1e6:.0f} MB, then {engine_after / 1e6:.0f} MB, {second / 1e3:.0f} kB an upload ({first / 1e3:.0f} in the first half), \
+of which {figures.stored / 1e3:.0f} are the bytes of objects, records and logs.
 Breaches: {len(figures.breaches) or "none"}."""
 
 

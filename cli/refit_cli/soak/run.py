@@ -30,6 +30,7 @@ KNOCKS = 500
 REQUEST = "soak"
 RATE = 120.0  # uploads a minute that have to come to their outcome
 WORKER_GROWTH = 0.05  # of the workers' memory over the second half; more is a leak
+ENGINE_GROWTH = 150_000  # bytes an upload: its objects, records, events and logs, as the engine holds them
 FULL = 1000  # uploads from which on rate, memory and the number of promotions are judged
 
 
@@ -54,7 +55,8 @@ class Figures:
     slowest: float = 0.0
     workers: tuple[float, float] = (0.0, 0.0)  # one warm worker of each function
     engine: tuple[float, float] = (0.0, 0.0)
-    stored: int = 0  # of objects and records, added meanwhile
+    grown: tuple[float, float] = (0.0, 0.0)  # the engine, an upload, in either half
+    stored: float = 0.0  # an upload, in the second half: objects, records and lines of logs
     breaches: list[str] = field(default_factory=list)
 
     @property
@@ -191,9 +193,11 @@ class Soak:
         figures.predictions, figures.slowest = self.caller.answers, self.caller.slowest
         figures.runs = len(registry.runs(MODEL))
         figures.promotions = len(registry.generations(MODEL))
-        figures.stored = self._stored() - self.stored_before
-        second = self.watch.since(self.half)
-        figures.engine = memory.levels(sample.engine for sample in second)
+        second, many = self.watch.since(self.half), len(self.drops) // 2
+        figures.stored = (self._stored() - self.stored_before) / many
+        first = self.watch.samples[0].engine
+        figures.engine = (second[0].engine, second[-1].engine)
+        figures.grown = ((second[0].engine - first) / many, (second[-1].engine - second[0].engine) / many)
         figures.workers = memory.levels(sum(sample.largest.values()) for sample in second)
         self.say("the promises are checked")
         found = [*self._uploads(), *self._knocks(), *self._service()]
@@ -266,6 +270,8 @@ class Soak:
         before, after = figures.workers
         if self.full and after > before * (1 + WORKER_GROWTH):
             yield f"the workers grew from {before / 1e6:.0f} to {after / 1e6:.0f} MB"
+        if self.full and figures.grown[1] > ENGINE_GROWTH:
+            yield f"the engine grew by {figures.grown[1] / 1e3:.0f} kB an upload"
 
     # ------------------------------------------------------------ how it stands
     def _records(self) -> list[Upload]:
@@ -283,7 +289,7 @@ class Soak:
         return not slot.running and slot.pending is None
 
     def _stored(self) -> int:
-        """Bytes of all object versions and records; never 0."""
+        """Bytes of all object versions, records and lines of logs; never 0."""
         total = 1
         for bucket in (self.app.settings.data_bucket, self.app.settings.store_bucket):
             for page in self.app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
@@ -291,7 +297,8 @@ class Soak:
         table = self.stack.client("dynamodb").get_paginator("scan")
         for page in table.paginate(TableName=self.app.settings.table):
             total += sum(len(json.dumps(item)) for item in page["Items"])
-        return total
+        groups = self.stack.client("logs").describe_log_groups()["logGroups"]
+        return total + sum(group["storedBytes"] for group in groups)
 
     def _ask(self, wishes: list[dict[str, Any]]) -> None:
         entry = {
