@@ -12,6 +12,7 @@ import json
 import os
 import re
 import textwrap
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -186,27 +187,32 @@ def _replaced(source: str, edit: Edit) -> str:
     return source.replace(edit.old, edit.new)
 
 
-_turns: dict[str, deque[object]] = {}
+_turns: dict[str, deque[threading.Event]] = {}
+_turning = threading.Lock()
 
 
 def lease(acquire: Any, function: str, *args: Any, **kwargs: Any) -> tuple[Any, str]:
     """Wait for a worker of the function instead of starting one more than this machine can carry.
 
-    First come, first served. Only who is next looks often: hundreds that do would take a core.
+    First come, first served. Only who is next looks; hundreds that look keep the engine from its work.
     """
-    turns, turn = _turns.setdefault(function, deque()), object()
-    turns.append(turn)
+    turn = threading.Event()
+    with _turning:
+        turns = _turns.setdefault(function, deque())
+        turns.append(turn)
+        turns[0].set()
     try:
+        turn.wait()
         while True:
-            if turns[0] is turn:
-                worker, reason = acquire(function, *args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
-                if worker is not None:
-                    return worker, reason
-                time.sleep(0.005)
-            else:
-                time.sleep(0.02)
+            worker, reason = acquire(function, *args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
+            if worker is not None:
+                return worker, reason
+            time.sleep(0.01)
     finally:
-        turns.remove(turn)
+        with _turning:
+            turns.remove(turn)
+            if turns:
+                turns[0].set()
 
 
 _alarm_states: dict[str, dict[str, str]] = {}
