@@ -290,6 +290,7 @@ def _engine_environment(scratch: Path, port: int) -> dict[str, str]:
         "S3_DATA_DIR": str(scratch / "s3"),
         "DOCKER_HOST": f"unix://{scratch}/no-docker",  # at start it would remove containers it takes for its own
         "LAMBDA_WARM_TTL_SECONDS": "30",
+        "LAMBDA_ACCOUNT_CONCURRENCY": "0",  # what waits for a worker would count; AWS queues that, refusing none
         "LOG_LEVEL": "INFO",
     }
 

@@ -19,6 +19,7 @@ class Post:
 
     def __init__(self, stack: LocalStack, seed: int) -> None:
         self.sqs, self.intake = stack.client("sqs"), stack.outputs["IntakeQueueUrl"]
+        self.dead_letters = stack.outputs["DeadLetterQueueUrl"]
         self.sent = 0
         self._random = random.Random(seed)
         self._late: list[str] = []
@@ -50,6 +51,11 @@ class Post:
         """Messages that are to be taken in, being taken in, or to be tried again."""
         names = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
         return sum(int(value) for value in self._attributes(self.intake, *names).values())
+
+    def dead(self) -> int:
+        """Messages that were given up."""
+        name = "ApproximateNumberOfMessages"
+        return int(self._attributes(self.dead_letters, name)[name])
 
     def _attributes(self, queue: str, *names: str) -> dict[str, str]:
         return self.sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=list(names))["Attributes"]

@@ -231,10 +231,7 @@ class Soak:
         due = {hashlib.sha256(content).hexdigest() for content in newest.values()}
         if {upload.sha256 for upload in effective(accepted)} != due:
             yield "what is learned from is not the newest accepted version of each key"
-        left = self.stack.client("sqs").get_queue_attributes(
-            QueueUrl=self.stack.outputs["DeadLetterQueueUrl"], AttributeNames=["ApproximateNumberOfMessages"]
-        )["Attributes"]["ApproximateNumberOfMessages"]
-        if int(left):
+        if left := self.post.dead():
             yield f"{left} messages are in the dead-letter queue"
 
     def _knocks(self) -> Iterator[str]:
@@ -328,6 +325,8 @@ class Soak:
             if time.monotonic() > self.said + 10:
                 self.said = time.monotonic()
                 self.say(self._standing())
+                if dead := self.post.dead():
+                    raise Failed(f"{dead} messages are in the dead-letter queue; {self._standing()}")
             time.sleep(pause)
 
     def _standing(self) -> str:
