@@ -5,12 +5,14 @@ SHELL := bash
 PYTHON ?= python3
 PY := .venv/bin/python
 MODELS ?= models
+UPLOADS ?= 2000
+SEED ?= 0
 export PYTHONDONTWRITEBYTECODE := 1
 # Waiting OpenMP threads that spin make fits many times slower on a busy machine; see benchmarks/threads.py.
 export OMP_WAIT_POLICY := PASSIVE
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo test faults check format build test-build deploy lock clean
+.PHONY: help setup demo test faults soak check format build test-build deploy lock clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -27,6 +29,9 @@ setup: .venv/.installed  ## make .venv with .venv/bin/refit in it
 
 demo: setup  ## replay a year of real flights on this machine, no AWS account needed
 	@.venv/bin/refit demo
+
+soak: setup  ## thousands of uploads, their events repeated, shuffled and lost; takes a quarter of an hour
+	@$(PY) -m refit_cli.soak --uploads $(UPLOADS) --seed $(SEED)
 
 test: setup  ## run every test
 	@$(PY) -m pytest

@@ -55,6 +55,8 @@ class Caller:
 
     deployment: Deployment
     records: list[dict[str, Any]]
+    model: str = MODEL
+    pause: float = 0.2  # seconds
     answers: int = 0
     failures: list[str] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)  # to the number of answers
@@ -71,14 +73,18 @@ class Caller:
         if self._thread:
             self._thread.join(30)
 
+    @property
+    def running(self) -> bool:
+        return self._thread is not None
+
     def answered_by(self, version: str) -> int:
         return self.versions.get(version, 0)
 
     def _call(self) -> None:
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(self.pause):
             begun = time.monotonic()
             try:
-                answer = self.deployment.predict(MODEL, self.records)
+                answer = self.deployment.predict(self.model, self.records)
                 if len(answer["predictions"]) != len(self.records):
                     raise ValueError("an answer without predictions")
                 self.answers += 1

@@ -12,7 +12,9 @@ import json
 import os
 import re
 import textwrap
+import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -207,13 +209,32 @@ def _replaced(source: str, edit: Edit) -> str:
     return source.replace(edit.old, edit.new)
 
 
-def lease(acquire: Any, *args: Any, **kwargs: Any) -> tuple[Any, str]:
-    """Wait for a worker of the function instead of starting one more than this machine can carry."""
-    while True:
-        worker, reason = acquire(*args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
-        if worker is not None:
-            return worker, reason
-        time.sleep(0.01)
+_turns: dict[str, deque[threading.Event]] = {}
+_turning = threading.Lock()
+
+
+def lease(acquire: Any, function: str, *args: Any, **kwargs: Any) -> tuple[Any, str]:
+    """Wait for a worker of the function instead of starting one more than this machine can carry.
+
+    First come, first served. Only who is next looks; hundreds that look keep the engine from its work.
+    """
+    turn = threading.Event()
+    with _turning:
+        turns = _turns.setdefault(function, deque())
+        turns.append(turn)
+        turns[0].set()
+    try:
+        turn.wait()
+        while True:
+            worker, reason = acquire(function, *args, max_concurrency=WORKERS_PER_FUNCTION, **kwargs)
+            if worker is not None:
+                return worker, reason
+            time.sleep(0.01)
+    finally:
+        with _turning:
+            turns.remove(turn)
+            if turns:
+                turns[0].set()
 
 
 _alarm_states: dict[str, dict[str, str]] = {}

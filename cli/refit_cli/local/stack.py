@@ -121,6 +121,11 @@ class LocalStack:
             )
 
     @property
+    def process_id(self) -> int:
+        """Of the engine, which leads the process group of its workers."""
+        return self._process.pid
+
+    @property
     def env(self) -> dict[str, str]:
         """Variables that point the AWS CLI and SDKs here. Lay them over an environment without AWS_PROFILE."""
         return {
@@ -285,6 +290,7 @@ def _engine_environment(scratch: Path, port: int) -> dict[str, str]:
         "S3_DATA_DIR": str(scratch / "s3"),
         "DOCKER_HOST": f"unix://{scratch}/no-docker",  # at start it would remove containers it takes for its own
         "LAMBDA_WARM_TTL_SECONDS": "30",
+        "LAMBDA_ACCOUNT_CONCURRENCY": "0",  # what waits for a worker would count; AWS queues that, refusing none
         "LOG_LEVEL": "INFO",
     }
 
