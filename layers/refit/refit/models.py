@@ -12,7 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,16 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What is kept; 0 is everything, for ever."""
+
+    versions: int = 0  # artifacts of so many newest versions that served, and of so many newest runs
+    audit_days: int = 0
+    quarantine_days: int = 0
+    report_days: int = 0
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One declared model."""
 
@@ -71,11 +81,12 @@ class ModelSpec:
     estimator: Mapping[str, Any] = field(default_factory=dict)  # parameters of the default estimator
     code: str | None = None  # path of model.py
     code_sha256: str = ""
+    retention: Retention = Retention()
 
     @property
     def digest(self) -> str:
         """Hex digest of all that shapes a training: declaration and code."""
-        shape = {k: v for k, v in asdict(self).items() if k != "code"}
+        shape = {k: v for k, v in asdict(self).items() if k not in ("code", "retention")}
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -188,6 +199,7 @@ class _Reader:
             "training": dict,
             "gates": dict,
             "estimator": dict,
+            "retention": dict,
         }
         top = self.take(document, "", {"task": str, "target": str, "time": str, "keys": list, **sections})
         for key in ("task", "target"):
@@ -214,6 +226,7 @@ class _Reader:
             estimator=top.get("estimator", {}),
             code=str(code) if code else None,
             code_sha256=hashlib.sha256(code.read_bytes()).hexdigest() if code else "",
+            retention=self.retention(top.get("retention", {})),
         )
 
     def contract(self, top: Mapping[str, Any]) -> Contract:
@@ -366,6 +379,18 @@ class _Reader:
         if gates.min_score is not None and best is not None and gates.min_score >= best:
             self.mistake("gates.min_score", f"{gates.min_score} cannot be reached: {metric} ends at {best}")
         return gates
+
+    def retention(self, table: Mapping[str, Any]) -> Retention:
+        names = [each.name for each in fields(Retention)]
+        retention = Retention(**self.take(table, "retention.", dict.fromkeys(names, int)))
+        if retention.versions < 0 or retention.versions == 1:
+            self.mistake(
+                "retention.versions", "must be 0 for all, or at least 2: a rollback needs the one before"
+            )
+        for name in names[1:]:
+            if getattr(retention, name) < 0:
+                self.mistake(f"retention.{name}", "must be 0 for ever, or at least 1")
+        return retention
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
