@@ -104,7 +104,22 @@ def _parser() -> argparse.ArgumentParser:
     pause.add_argument("--reason", required=True)
     resume = add("resume", _resume, "Lift a pause; a knock that waited has its turn.")
     resume.add_argument("model")
-    for command in (status, history, predict, retrain, retract, importing, backfill, rollback, pause, resume):
+    retention = add("retention", _retention, "What the next daily prune would delete; deletes nothing.")
+    retention.add_argument("model")
+    asked = (
+        status,
+        history,
+        predict,
+        retrain,
+        retract,
+        importing,
+        backfill,
+        rollback,
+        pause,
+        resume,
+        retention,
+    )
+    for command in asked:
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -336,6 +351,15 @@ def _resume(args: argparse.Namespace) -> int:
     waited = f"; what waited: {answered.answer}: {'; '.join(answered.reasons)}" if answered else ""
     document = {"model": spec.name, "decision": asdict(answered) if answered else None}
     _print(args, document, lambda: f"retraining of {spec.name} goes on{waited}")
+    return 0
+
+
+def _retention(args: argparse.Namespace) -> int:
+    from refit.aws.runtime import utc_now
+    from refit_cli import view
+
+    found = view.retention(_deployment(args).app, _model(args), utc_now())
+    _print(args, found, lambda: view.retention_text(found))
     return 0
 
 
