@@ -93,7 +93,7 @@ def kept(known: Remembered, newest: int) -> frozenset[str]:
     for generation in sorted(known.generations, key=_number, reverse=True):
         served[generation.version] = None
     runs = {run.run_id for run in sorted(known.runs, key=lambda run: run.run_id)[-newest:]}
-    runs |= {run.run_id for run in known.runs if run.status is RunStatus.RUNNING} | {known.slot.running}
+    runs.add(known.slot.running)
     stay = {*list(served)[:newest], *(each.version for each in known.versions if each.run_id in runs - {""})}
     # Parents have none: what is tested is made by no other version.
     return frozenset(stay | {each.parent for each in known.versions if each.version in stay and each.parent})
