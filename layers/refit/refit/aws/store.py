@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,9 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from refit.errors import ArtifactError, AwsUnavailable
-
-MOST_DELETED = 1000  # by one call
+from refit.errors import ArtifactError
 
 
 @dataclass(frozen=True)
@@ -75,16 +73,11 @@ class Store:
                 found.append(Stored(each["Key"], each["VersionId"], at, each.get("Size", 0)))
         return found
 
-    def delete(self, stored: Sequence[Stored]) -> None:
+    def delete(self, stored: Iterable[Stored]) -> None:
         """Delete exactly these versions; those that are gone already are passed over."""
-        for start in range(0, len(stored), MOST_DELETED):
-            objects = [
-                {"Key": each.key, "VersionId": each.version_id}
-                for each in stored[start : start + MOST_DELETED]
-            ]
-            answer = self.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
-            for error in answer.get("Errors", []):
-                raise AwsUnavailable(f"{error.get('Key')} could not be deleted: {error.get('Code')}")
+        for each in stored:
+            # One by one: to delete many by one call, AWS asks for the right to hide objects, too.
+            self.s3.delete_object(Bucket=self.bucket, Key=each.key, VersionId=each.version_id)
 
     def get_json(self, key: str) -> Any:
         return json.loads(self.get(key))
