@@ -48,7 +48,9 @@ def unlearned_champion(model: str, batch: str, app: App) -> str | None:
     newest = champion.generation if champion else 0
     for number in range(newest, max(0, newest - LOOK_BACK), -1):
         generation = app.registry.generation(model, number)
-        if generation and batch not in inputs.learned_by(app.store, app.registry, model, generation.version):
+        if generation is None or serving.recorded(app.registry, model, generation.version).pruned_at:
+            continue
+        if batch not in inputs.learned_by(app.store, app.registry, model, generation.version):
             return generation.version
     return None
 

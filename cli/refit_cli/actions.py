@@ -185,7 +185,7 @@ def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, r
     if target not in served:
         known = ", ".join(sorted(served - {champion.version})) or "none"
         raise Refused(f"{target or 'no version'} has never been in service; versions that were: {known}")
-    version = serving.recorded(app.registry, spec.name, target)
+    version = _not_pruned(app, spec.name, target, served - {champion.version})
     serving.probe(serving.load_version(app.store, version), version, _probe_rows(app, spec))
     change = Generation(
         model=spec.name,
@@ -197,13 +197,25 @@ def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, r
         reason=reason,
         at=utc_now(),
     )
-    _move_and_pause(app, change, _pause_of(target, reason))
+    _move_and_pause(app, change, _pause_of(target, reason), served - {champion.version})
     return change
 
 
-def _move_and_pause(app: App, change: Generation, hold: dict[str, str]) -> None:
+def _not_pruned(app: App, model: str, target: str, served: set[str]) -> Version:
+    version = serving.recorded(app.registry, model, target)
+    if version.pruned_at:
+        left = {each.version for each in app.registry.versions(model) if not each.pruned_at}
+        known = ", ".join(sorted(served & left)) or "none"
+        raise Refused(
+            f"{target}'s artifact was pruned on {version.pruned_at}; versions that can be put back: {known}"
+        )
+    return version
+
+
+def _move_and_pause(app: App, change: Generation, hold: dict[str, str], served: set[str]) -> None:
     """One transaction: a champion that was taken out must not come back by a run that starts in between."""
     for _ in range(ATTEMPTS):
+        _not_pruned(app, change.model, change.version, served)  # it may have been meanwhile
         try:
             slot = replace(app.registry.slot(change.model), hold=hold)
             return app.registry.move_champion(change, slot=slot)

@@ -127,9 +127,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("model")
         command.add_argument("version", help="as `refit approvals` names it")
         command.add_argument("--comment", required=True, help="kept with the answer")
+    retention = add("retention", _retention, "What the next daily prune would delete; deletes nothing.")
+    retention.add_argument("model")
     of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
-    of_failures = (again, requeue, doctor)
-    for command in (status, history, predict, retrain, *of_people, *of_failures):
+    of_care = (again, requeue, doctor, retention)
+    for command in (status, history, predict, retrain, *of_people, *of_care):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -446,6 +448,15 @@ def _answered(args: argparse.Namespace, answer: Callable[..., tuple[Approval, bo
     if before:
         text += f", as {approval.answered_by} said on {approval.answered_at}; nothing was changed"
     _print(args, {**view.shown(approval), "answered_before": before}, lambda: text)
+    return 0
+
+
+def _retention(args: argparse.Namespace) -> int:
+    from refit.aws.runtime import utc_now
+    from refit_cli import view
+
+    found = view.retention(_deployment(args).app, _model(args), utc_now())
+    _print(args, found, lambda: view.retention_text(found))
     return 0
 
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from refit import artifact
 from refit.aws import inputs, keys, serving
 from refit.aws.runtime import App
 from refit.batches import Outcome, effective, upload_id
 from refit.errors import RefitError
-from refit.records import ApprovalStatus, Change, RunStatus
+from refit.records import ApprovalStatus, Change, RunStatus, Version
 from refit.shard import load
 
 
@@ -59,10 +61,12 @@ def _check_model(app: App, model: str) -> list[Breach]:
         expect(1, champion == generations[-1], "the champion pointer is not the newest generation")
         used = effective(registry.uploads(model))
         try:
-            version = serving.recorded(registry, model, champion.version)
-            estimator = serving.load_version(app.store, version)
+            serving_now = serving.recorded(registry, model, champion.version)
+            estimator = serving.load_version(app.store, serving_now)
             if used:
-                serving.probe(estimator, version, load(app.store.get(keys.shard(model, used[-1].batch_id))))
+                serving.probe(
+                    estimator, serving_now, load(app.store.get(keys.shard(model, used[-1].batch_id)))
+                )
         except RefitError as error:
             expect(1, False, f"the champion is not usable: {error}")
 
@@ -120,7 +124,41 @@ def _check_model(app: App, model: str) -> list[Breach]:
                 promoted = registry.version(model, generation.version)
                 covered = promoted is not None and shown.covers(promoted, generation.generation - 1)
                 expect(10, covered, f"{generation.version} was promoted, but that was not approved")
+    # 13: what a kept version was made of is there.
+    versions = {version.version: version for version in registry.versions(model)}
+    there: set[str] = set()
+    for version in versions.values():
+        if not version.pruned_at:
+            for message in _broken_lineage(app, version, versions, runs, there):
+                expect(13, False, f"{version.version}: {message}")
     return found
+
+
+def _broken_lineage(
+    app: App, version: Version, versions: Collection[str], runs: Collection[str], there: set[str]
+) -> Iterator[str]:
+    """What is missing of a version's lineage; `there` are keys that were found before."""
+    try:
+        data = app.store.get(keys.artifact(version.model, version.artifact_sha256))
+        if artifact.digest(data) != version.artifact_sha256:
+            yield "its artifact is not what was recorded"
+        if version.candidate == "imported":
+            return
+        if version.run_id not in runs:
+            yield f"{version.run_id!r} is not on record"
+        if version.parent and version.parent not in versions:
+            yield f"{version.parent!r}, which it was tested as, is not on record"
+        needed = {keys.reference(version.model, version.version)} if version.parent else set()
+        for each in inputs.read(app.store, version.inputs_key).batches:
+            needed |= {
+                keys.shard(version.model, each.batch_id),
+                keys.profile(version.model, each.batch_id),
+            }
+        for key in needed - there:
+            app.store.get(key)
+            there.add(key)
+    except RefitError as error:
+        yield str(error)
 
 
 def _unproved(app: App, model: str, generation: Any, run: Any) -> list[tuple[int, str]]:

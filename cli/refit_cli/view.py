@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from refit.aws import inputs, keys
+from refit.aws import inputs, keys, pruning
 from refit.aws.runtime import App
 from refit.batches import effective
+from refit.models import ModelSpec
 from refit.records import Approval, ApprovalStatus, Tick
 
 
@@ -74,6 +75,32 @@ def history(app: App, model: str) -> dict[str, Any]:
         "generations": _sorted([asdict(each) for each in registry.generations(model)], "generation"),
         "quality": _sorted([asdict(each) for each in registry.qualities(model)], "at"),
         "drift": registry.drifts(model),
+        "pruned": _sorted(
+            [
+                {"version": each.version, "pruned_at": each.pruned_at}
+                for each in registry.versions(model)
+                if each.pruned_at
+            ],
+            "pruned_at",
+        ),
+    }
+
+
+def retention(app: App, spec: ModelSpec, now: str) -> dict[str, Any]:
+    """What the next daily prune would delete."""
+    found = pruning.look(app, spec, now)
+    going = found.plan
+    return {
+        "model": spec.name,
+        "retention": asdict(spec.retention),
+        "versions": [version.version for version in going.versions],
+        "objects": [each.key for each in found.objects],
+        "bytes": sum(each.size for each in found.objects) + sum(each.size for each in going.uploads),
+        "uploads": [upload.key for upload in going.uploads],
+        "runs": [run.run_id for run, _ in going.runs],
+        "knocks": len(going.knocks),
+        "quality": len(going.qualities),
+        "drift": len(going.drifts),
     }
 
 
@@ -127,6 +154,21 @@ def _answer(approval: dict[str, Any]) -> str:
     return f"{approval['answered_by']} on {approval['answered_at']}: {approval['comment']}"
 
 
+def retention_text(found: dict[str, Any]) -> str:
+    if not any(found["retention"].values()):
+        return f"{found['model']}: everything is kept; see [retention] in docs/models.md"
+    lines = [f"{found['model']}: the next daily prune would delete, {found['bytes']} bytes in all:"]
+    for what, names in (
+        ("artifacts of versions", found["versions"]),
+        ("objects of the store", found["objects"]),
+        ("uploads not accepted", found["uploads"]),
+        ("runs", found["runs"]),
+    ):
+        lines.append(f"  {len(names)} {what}{': ' if names else ''}{', '.join(names)}")
+    lines.append(f"  {found['knocks']} knocks, {found['quality']} scores and {found['drift']} drift records")
+    return "\n".join(lines)
+
+
 def refusal_text(refusal: dict[str, Any]) -> str:
     what = refusal["detail_type"] or "an event of unknown shape"
     return f"refused      {refusal['at']} {what} by {refusal['function']}: {refusal['message']}"
@@ -151,6 +193,8 @@ def history_text(history: dict[str, Any]) -> str:
             what += f", the same content as {each['duplicate_of']}"
         if each["retracted"]:
             what += f", retracted: {each['retracted']}"
+        if each["removed"]:
+            what += f", file deleted on {each['removed']}"
         lines.append((each["decided_at"], f"upload     {name} {each['outcome']}: {what}"))
     for each in history["quality"]:
         score = each["note"] if each["score"] is None else f"{each['metric']} {each['score']:.4f}"
@@ -180,6 +224,8 @@ def history_text(history: dict[str, Any]) -> str:
     for each in history["generations"]:
         text = f"champion   generation {each['generation']} is {each['version']} ({each['change']} by {each['by']})"
         lines.append((each["at"], text))
+    for each in history["pruned"]:
+        lines.append((each["pruned_at"], f"pruned     {each['version']}: its artifact, not its record"))
     if not lines:
         return f"{history['model']}: nothing has happened yet"
     return "\n".join(f"{at}  {text}" for at, text in sorted(lines, key=lambda line: line[0]))

@@ -330,14 +330,14 @@ def test_whoever_is_called_by_events_has_a_place_for_those_that_failed(file):
             assert event["Properties"]["DeadLetterConfig"] == {"Arn": queue}
 
 
-def test_one_clock_ticks_for_all_models():
+def test_the_clocks_are_those_of_the_tick_and_of_what_is_deleted_daily():
     clocks = [
         (file, event["Properties"]["Schedule"])
         for file in FILES
         for event in FUNCTIONS[file].get("Events", {}).values()
         if event["Type"] == "Schedule"
     ]
-    assert clocks == [("tick", {"Ref": "TickRate"})]
+    assert clocks == [("prune", "rate(1 day)"), ("tick", {"Ref": "TickRate"})]
     rate = TEMPLATE["Parameters"]["TickRate"]
     assert re.fullmatch(rate["AllowedPattern"], rate["Default"])
 
@@ -406,6 +406,7 @@ PARSERS = {
     "check_quality": partial(messages.accepted_batch, bucket=resolve({"Ref": "StoreBucket"})),
     "request_retraining": messages.wakeup,
     "tick": bool,  # that the clock struck is all that it says
+    "prune": messages.clock,
     "predict": messages.predict_request,
 }
 SAMPLES = sorted((ROOT / "events").glob("*.json"))
@@ -516,7 +517,7 @@ def prefixes(file, action):
     found = {
         resource for each, resource in allowed(file) if each == action and resource.startswith(f"{store}/")
     }
-    assert all(re.fullmatch(rf"{store}/\w+/\*", resource) for resource in found), found
+    assert all(re.fullmatch(rf"{store}/\w+/\*(/evaluation\.json)?", each) for each in found), found
     return {resource.split("/")[1] for resource in found}
 
 
@@ -559,18 +560,18 @@ def registry_nodes(method):
 
 @cache
 def registry_actions(method):
-    """DynamoDB actions that a method of Registry comes down to; a transaction of puts is PutItem."""
+    """DynamoDB actions that a method of Registry comes down to; a transaction is what it is made of."""
     names = {
         "get_item": "GetItem",
         "query": "Query",
         "put_item": "PutItem",
-        "transact_write_items": "PutItem",
+        "delete_item": "DeleteItem",
+        "_put": "PutItem",
+        "_check": "ConditionCheckItem",
+        "_delete": "DeleteItem",
     }
-    return {
-        f"dynamodb:{names[node.attr]}"
-        for node in registry_nodes(method)
-        if getattr(node, "attr", "") in names
-    }
+    called = {getattr(node, "attr", getattr(node, "id", "")) for node in registry_nodes(method)}
+    return {f"dynamodb:{names[name]}" for name in called & names.keys()}
 
 
 @cache
@@ -597,6 +598,9 @@ def folder_of(place, call, top):
     return getattr(keys, key.func.attr)(*["x"] * len(key.args)).split("/")[0]
 
 
+STORE = {"get": "s3:GetObject", "put": "s3:PutObject", "versions_under": "s3:DeleteObjectVersion"}
+
+
 def needed(file):
     """(action, folder of the store or nothing) pairs that a function's code comes down to."""
     found = set()
@@ -604,7 +608,9 @@ def needed(file):
     for _, method, _ in code.calls("registry"):
         found |= {(action, "") for action in registry_actions(method)}
     for place, method, call in code.calls("store"):
-        action = "s3:GetObject" if method.startswith("get") else "s3:PutObject"
+        if method == "delete":
+            continue  # of what versions_under found
+        action = next(name for verb, name in STORE.items() if method.startswith(verb))
         found.add((action, folder_of(place, call, code.nodes[place])))
     for owner, service in (("bus", "events"), ("sfn", "states"), ("cloudwatch", ""), ("sqs", "")):
         for _, method, _ in code.calls(owner):
@@ -618,10 +624,15 @@ def needed_of_people(file):
     code, found = reach(file), set()
     if ("refit.aws.store", "open_version") in code.nodes:
         found |= {"s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket"}
-    for _, method, call in code.calls("s3"):
+    for place, method, call in code.calls("s3"):
+        if place[0] == "refit.aws.store":
+            continue
         if method == "get_paginator":
             assert call.args[0].value == "list_object_versions"
             found.add("s3:ListBucketVersions")
+        elif method == "delete_object":
+            assert "VersionId" in [keyword.arg for keyword in call.keywords]
+            found.add("s3:DeleteObjectVersion")
     return found
 
 
@@ -629,13 +640,19 @@ def needed_of_people(file):
 def test_a_function_may_do_what_its_code_does_and_no_more(file):
     data = resolve({"Fn::GetAtt": ["DataBucket", "Arn"]})
     given = {(action, "") for action, resource in allowed(file) if not action.startswith("s3:")}
-    for action in ("s3:GetObject", "s3:PutObject"):
+    for action in STORE.values():
         given |= {(action, folder) for folder in prefixes(file, action)}
     assert given == needed(file)
     of_people = {action for action, resource in allowed(file) if resource.startswith(data)}
     assert of_people == needed_of_people(file)
+    deletes = prefixes(file, "s3:DeleteObjectVersion")
+    listing = {"s3:ListBucketVersions"} if deletes else set()
     elsewhere = {action for action, resource in allowed(file) if action.startswith("s3:")} - of_people
-    assert elsewhere <= {"s3:GetObject", "s3:PutObject"}
+    assert elsewhere <= {*STORE.values(), *listing}
+    for each in statements(FUNCTIONS[file]):
+        if each["Resource"] == resolve({"Fn::GetAtt": ["StoreBucket", "Arn"]}):
+            assert each["Action"] == "s3:ListBucketVersions"
+            assert each["Condition"] == {"StringLike": {"s3:prefix": sorted(f"{name}/*" for name in deletes)}}
 
 
 def test_rights_name_what_they_are_about():
@@ -654,6 +671,19 @@ def test_rights_name_what_they_are_about():
         (f"cloudwatch:{action}", alarm) for action in ("PutMetricAlarm", "SetAlarmState", "DeleteAlarms")
     } <= promote
     assert runs.execution_arn(machine, RUN).startswith(f"{execution}:")
+
+
+def test_what_is_learned_from_and_frozen_inputs_are_out_of_everybodys_reach():
+    """Nobody may delete them, nor hide any object behind a delete marker."""
+    store, data = (resolve({"Fn::GetAtt": [name, "Arn"]}) for name in ("StoreBucket", "DataBucket"))
+    for file in FILES:
+        deletes = {resource for action, resource in allowed(file) if action == "s3:DeleteObjectVersion"}
+        assert bool(deletes) == (file == "prune")
+        assert "s3:DeleteObject" not in {action for action, _ in allowed(file)}
+        for pattern in deletes:
+            assert not overlap(pattern, f"{store}/accepted/*")
+            assert not overlap(pattern, f"{store}/{keys.inputs('*', 'x')}")
+        assert {each for each in deletes if each.startswith(data)} <= {f"{data}/{keys.INCOMING}*"}
 
 
 def announced(file):

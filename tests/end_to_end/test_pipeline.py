@@ -98,12 +98,12 @@ def decision(deployment: Deployment, model: str, batch_id: str) -> Any:
     return actions.wait_for(look, 60, "no decision")
 
 
-def invoke(stack: LocalStack, function: str) -> Any:
+def invoke(stack: LocalStack, function: str, event: bytes = b"{}") -> Any:
     """Invoke a function of the template by its logical name."""
     functions = stack.client("lambda")
     names = [each["FunctionName"] for each in functions.list_functions()["Functions"]]
     name = next(name for name in names if function in name)
-    return json.loads(functions.invoke(FunctionName=name, Payload=b"{}")["Payload"].read())
+    return json.loads(functions.invoke(FunctionName=name, Payload=event)["Payload"].read())
 
 
 def refit(*arguments: str, code: int = 0) -> str:
@@ -302,6 +302,24 @@ def test_people_are_told_what_they_should_know(deployment: Deployment, stack: Lo
     message = json.loads(json.loads(actions.wait_for(told, 30, "nobody was told"))["Message"])
     assert message["detail-type"] == "Batch Quarantined"
     assert message["detail"]["key"] == "incoming/rents/empty.csv"
+
+
+def test_what_is_too_old_to_be_kept_goes(deployment: Deployment, stack: LocalStack) -> None:
+    """With the rights of its own role: a file that was turned away, its reasons, and a knock that started nothing."""
+    app = deployment.app
+    bad = drop(deployment, "rents", "old.csv", b"")
+    actions.ask(app, "rents", "nothing is new")
+    shown = json.loads(refit("retention", "rents", "--json"))
+    assert shown["uploads"] == []  # it is not a day old
+    done = invoke(stack, "PruneFunction", b'{"time": "2099-01-01T00:00:00Z"}')
+    assert "models" in done, done
+    assert done["models"]["rents"]["uploads"] >= 1
+    assert done["models"]["rents"]["records"] >= 1
+    assert app.registry.upload("rents", bad.upload_id).removed
+    bucket = app.settings.data_bucket
+    left = app.s3.list_object_versions(Bucket=bucket, Prefix=bad.key)
+    assert "Versions" not in left and "DeleteMarkers" not in left
+    assert app.store.versions_under("quarantine/rents/") == []
 
 
 def test_models_come_and_go_by_deploying(deployment: Deployment, stack: LocalStack, tmp_path: Path) -> None:

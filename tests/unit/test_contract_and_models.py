@@ -8,7 +8,7 @@ import pytest
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
-from refit.models import build_function, find_models, get_model, load_model
+from refit.models import Retention, build_function, find_models, get_model, load_model
 
 GOOD = """
 task = "binary"
@@ -105,6 +105,10 @@ metric = "r2"
 confidence = 0.3
 min_test_rows = 5
 margin = -0.1
+[retention]
+versions = 1
+audit_days = -1
+report_days = 0.5
 """
     found = mistakes(tmp_path, text)
     path = str(tmp_path / "churn" / "model.toml")
@@ -117,7 +121,10 @@ margin = -0.1
 
 EXPECTED = {
     "version": "unknown key; known keys: approval, approval_days, columns, contract, estimator, gates, keys, "
-    "target, task, time, training, triggers",
+    "retention, target, task, time, training, triggers",
+    "retention.versions": "must be 0 for all, or at least 2: a rollback needs the one before",
+    "retention.audit_days": "must be 0 for ever, or at least 1",
+    "retention.report_days": "must be a whole number, not 0.5",
     "target": "'gone' is not declared under [columns]",
     "time": "'age' must be declared with type = \"timestamp\"",
     "keys": "['nested'] is not declared under [columns]",
@@ -276,6 +283,15 @@ def test_approval_is_a_wait_that_changes_nothing_of_the_training(tmp_path, lines
     spec = load_model(folder(tmp_path, f"{lines}\n{GOOD}"))
     assert spec.approval_seconds == days * 86_400
     assert spec.digest == load_model(folder(tmp_path / "plain")).digest
+
+
+def test_what_is_kept_shapes_no_training_and_by_default_everything_is(tmp_path):
+    spec = load_model(folder(tmp_path / "a"))
+    assert spec.retention == Retention(versions=0, audit_days=0, quarantine_days=0, report_days=0)
+    days = "audit_days = 90\nquarantine_days = 30\nreport_days = 1\n"
+    kept = load_model(folder(tmp_path / "b", f"{GOOD}[retention]\nversions = 2\n{days}"))
+    assert kept.retention == Retention(versions=2, audit_days=90, quarantine_days=30, report_days=1)
+    assert kept.digest == spec.digest
 
 
 def test_model_py_is_loaded_or_says_what_is_wrong(tmp_path):

@@ -79,6 +79,7 @@ class Upload:
     period: tuple[str, str] | None = None  # first and last value of the time column
     announced: bool = False  # others know; of an accepted one the profile is in place
     retracted: str = ""  # who, when and why; empty when not retracted
+    removed: str = ""  # when the object version was deleted for its age; the record stays
     revision: int = 0
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,16 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Retention:
+    """What is kept; 0 is everything, for ever."""
+
+    versions: int = 0  # artifacts of so many newest versions that served, and of so many newest runs
+    audit_days: int = 0
+    quarantine_days: int = 0
+    report_days: int = 0
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """One declared model."""
 
@@ -74,11 +84,13 @@ class ModelSpec:
     code: str | None = None  # path of model.py
     code_sha256: str = ""
     approval_seconds: int = 0  # how long a promotion waits for a person's approval; 0: none is needed
+    retention: Retention = Retention()
 
     @property
     def digest(self) -> str:
         """Hex digest of all that shapes a training: declaration and code."""
-        shape = {k: v for k, v in asdict(self).items() if k not in ("code", "approval_seconds")}
+        besides = ("code", "approval_seconds", "retention")
+        shape = {k: v for k, v in asdict(self).items() if k not in besides}
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -191,6 +203,7 @@ class _Reader:
             "training": dict,
             "gates": dict,
             "estimator": dict,
+            "retention": dict,
         }
         words = dict.fromkeys(("task", "target", "time", "approval"), str)
         top = self.take(document, "", {**words, "keys": list, "approval_days": int, **sections})
@@ -219,6 +232,7 @@ class _Reader:
             code=str(code) if code else None,
             code_sha256=hashlib.sha256(code.read_bytes()).hexdigest() if code else "",
             approval_seconds=self.approval(top),
+            retention=self.retention(top.get("retention", {})),
         )
 
     def approval(self, top: Mapping[str, Any]) -> int:
@@ -382,6 +396,18 @@ class _Reader:
         if gates.min_score is not None and best is not None and gates.min_score >= best:
             self.mistake("gates.min_score", f"{gates.min_score} cannot be reached: {metric} ends at {best}")
         return gates
+
+    def retention(self, table: Mapping[str, Any]) -> Retention:
+        names = [each.name for each in fields(Retention)]
+        retention = Retention(**self.take(table, "retention.", dict.fromkeys(names, int)))
+        if retention.versions < 0 or retention.versions == 1:
+            self.mistake(
+                "retention.versions", "must be 0 for all, or at least 2: a rollback needs the one before"
+            )
+        for name in names[1:]:
+            if getattr(retention, name) < 0:
+                self.mistake(f"retention.{name}", "must be 0 for ever, or at least 1")
+        return retention
 
 
 def _is(value: Any, kind: type | tuple[type, ...]) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Version:
-    """A fitted model, never changed once recorded."""
+    """A fitted model; once recorded, nothing changes but that its artifact may go."""
 
     version: str
     model: str
@@ -31,6 +31,7 @@ class Version:
     seed: int = 0
     created_at: str = ""
     created_by: str = ""
+    pruned_at: str = ""  # since when its artifact may be gone; the record stays
 
 
 class Change(StrEnum):

@@ -72,3 +72,20 @@ def artifact(model: str, sha256: str) -> str:
 
 def reference(model: str, version: str) -> str:
     return f"versions/{model}/{version}/reference.json"
+
+
+# What the keys of a model's begin with.
+def drifts(model: str) -> str:
+    return f"drift/{model}/"
+
+
+def evaluations(model: str) -> str:
+    return f"runs/{model}/run-"
+
+
+def artifacts(model: str) -> str:
+    return f"artifacts/{model}/"
+
+
+def references(model: str) -> str:
+    return f"versions/{model}/"

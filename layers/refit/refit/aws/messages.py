@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from refit.aws import keys
@@ -152,6 +153,16 @@ def wakeup(event: Any) -> Knock | RunEnded | Alarm:
     raise BadMessage(
         f"detail-type {str(kind)[:80]!r} does not ask for a retraining; see events/request_retraining.json"
     )
+
+
+def clock(event: Any) -> str:
+    """When the scheduled rule fired: delivered again, it is of the same time."""
+    at = _text(event, "time")
+    try:
+        moment = datetime.fromisoformat(at.replace("Z", "+00:00"))
+    except ValueError:
+        raise BadMessage(f"'time' is {at[:40]!r}, not ISO 8601; see events/prune.json") from None
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -111,6 +111,26 @@ class Registry:
         except Conflict:
             return self.version(version.model, version.version) or version
 
+    def prune_version(self, version: Version, at: str, generation: int) -> None:
+        """Mark a version whose artifact is to go, provided the champion is still of that generation.
+
+        From then on no change of the champion can name it.
+
+        Raises
+        ------
+        Conflict
+            When the champion moved, perhaps back to this version: read again.
+        """
+        pk = f"MODEL#{version.model}"
+        pruned = replace(version, pruned_at=at)
+        item = _item(pk, f"VERSION#{version.version}", pruned, pruned_at=at)
+        self._write(
+            [
+                _put(self.table, item, "pruned_at", None),
+                _check(self.table, pk, "CHAMPION", "generation", generation),
+            ]
+        )
+
     def told_of(self, model: str) -> int:
         """The newest generation whose change was told of; 0 when none was."""
         found = self._get_item(f"MODEL#{model}", "TOLD")
@@ -124,7 +144,7 @@ class Registry:
     def move_champion(
         self, change: Generation, closed: tuple[Run, Slot] | None = None, slot: Slot | None = None
     ) -> None:
-        """Make `change.version` the champion, provided the one before it still is.
+        """Make `change.version` the champion, provided the one before it still is and its artifact was not pruned.
 
         Pointer, audit record and what belongs to the change are one transaction:
         for a promotion the end of its run, for a rollback the slot with its hold.
@@ -141,6 +161,7 @@ class Registry:
         writes = [
             _put(self.table, pointer, "generation", expected or None),
             _put(self.table, audit, "pk", None),
+            _check(self.table, pk, f"VERSION#{change.version}", "pruned_at", None),
         ]
         if closed:
             writes += self._closing(*closed)
@@ -151,7 +172,7 @@ class Registry:
         except Conflict as error:
             now = self.champion(change.model)
             if now is None or now.generation == expected:
-                raise  # the run or the slot was taken, not the champion
+                raise  # the run or the slot was taken, or the version pruned, but the champion is the same
             raise ChampionMoved(
                 f"the champion of {change.model} is now {now.version} (generation {now.generation}), no longer "
                 f"generation {expected}; the comparison was with another champion"
@@ -206,6 +227,15 @@ class Registry:
         """End a run and free its slot; raises Conflict when either was changed meanwhile."""
         self._write(self._closing(run, slot))
 
+    def forget_run(self, run: Run, knock_ids: Iterable[str]) -> None:
+        """Delete a run that has ended, and the knocks that started it, all or nothing."""
+        pk = f"MODEL#{run.model}"
+        deletes = [_delete(self.table, pk, _run_sk(run.run_id), "status", run.status.value)]
+        self._write(deletes + [_delete(self.table, pk, f"KNOCK#{name}") for name in knock_ids])
+
+    def forget_knock(self, model: str, knock_id: str) -> None:
+        self._forget(f"MODEL#{model}", f"KNOCK#{knock_id}")
+
     def _closing(self, run: Run, slot: Slot) -> list[Item]:
         record = _item(f"MODEL#{run.model}", _run_sk(run.run_id), run, status=run.status)
         return [
@@ -246,6 +276,12 @@ class Registry:
     def drifts(self, model: str) -> list[dict[str, Any]]:
         return [json.loads(item["body"]["S"]) for item in self._query(f"MODEL#{model}", "DRIFT#")]
 
+    def forget_quality(self, model: str, batch_id: str, version: str) -> None:
+        self._forget(f"MODEL#{model}", f"QUALITY#{batch_id}#{version}")
+
+    def forget_drift(self, model: str, batch_id: str, version: str) -> None:
+        self._forget(f"MODEL#{model}", f"DRIFT#{batch_id}#{version}")
+
     def refuse(self, refusal: Refusal) -> None:
         # By event alone: one without a time is given that of each delivery.
         self._put_once("REFUSED", refusal.event_id, refusal)
@@ -265,6 +301,16 @@ class Registry:
         """Whether the tick sent an upload to the queue after that time."""
         found = self._get_item("SWEPT", upload_id)
         return found is not None and found["at"]["S"] > since
+
+    def swept(self) -> dict[str, str]:
+        """When the tick last sent an upload to the queue, by upload."""
+        return {item["sk"]["S"]: item["at"]["S"] for item in self._query("SWEPT")}
+
+    def forget_swept(self, upload_id: str) -> None:
+        self._forget("SWEPT", upload_id)
+
+    def forget_refusal(self, event_id: str) -> None:
+        self._forget("REFUSED", event_id)
 
     def refusals(self) -> list[Refusal]:
         """Oldest first."""
@@ -292,8 +338,8 @@ class Registry:
 
     # ------------------------------------------------------------ the table
     def _get_item(self, pk: str, sk: str) -> Item | None:
-        key = {"pk": {"S": pk}, "sk": {"S": sk}}
-        return self.dynamodb.get_item(TableName=self.table, Key=key, ConsistentRead=True).get("Item")
+        found = self.dynamodb.get_item(TableName=self.table, Key=_key(pk, sk), ConsistentRead=True)
+        return found.get("Item")
 
     def _get(self, kind: type[T], pk: str, sk: str) -> T | None:
         item = self._get_item(pk, sk)
@@ -322,20 +368,23 @@ class Registry:
                 return
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
-    def _write(self, puts: Sequence[Item]) -> None:
-        """All of the conditional puts, or none.
+    def _forget(self, pk: str, sk: str) -> None:
+        self.dynamodb.delete_item(TableName=self.table, Key=_key(pk, sk))
+
+    def _write(self, writes: Sequence[Item]) -> None:
+        """All of the conditional writes, or none.
 
         A refusal is looked into: when what is stored is exactly what was to be
         written, an earlier attempt of this very write was applied and only its
         reply was lost.
         """
-        items = [put["Put"]["Item"] for put in puts]
+        items = [write["Put"]["Item"] for write in writes if "Put" in write]
         try:
-            if len(puts) == 1:
-                self.dynamodb.put_item(**puts[0]["Put"])
+            if len(writes) == 1 and items:
+                self.dynamodb.put_item(**writes[0]["Put"])
             else:
-                token = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()[:36]
-                self.dynamodb.transact_write_items(TransactItems=list(puts), ClientRequestToken=token)
+                token = hashlib.sha256(json.dumps(writes, sort_keys=True).encode()).hexdigest()[:36]
+                self.dynamodb.transact_write_items(TransactItems=list(writes), ClientRequestToken=token)
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "TransactionCanceledException":
@@ -344,9 +393,10 @@ class Registry:
                     raise
             elif code not in ("ConditionalCheckFailedException", "TransactionConflictException"):
                 raise
-            if all(self._get_item(item["pk"]["S"], item["sk"]["S"]) == item for item in items):
+            if items and all(self._get_item(item["pk"]["S"], item["sk"]["S"]) == item for item in items):
                 return
-            taken = ", ".join(f"{item['pk']['S']} {item['sk']['S']}" for item in items)
+            places = [each.get("Item") or each["Key"] for write in writes for each in write.values()]
+            taken = ", ".join(f"{place['pk']['S']} {place['sk']['S']}" for place in places)
             raise Conflict(f"another writer was first at one of: {taken}") from error
 
 
@@ -357,9 +407,13 @@ def _run_sk(run_id: str) -> str:
     return f"RUN#{int(number):08d}"
 
 
+def _key(pk: str, sk: str) -> Item:
+    return {"pk": {"S": pk}, "sk": {"S": sk}}
+
+
 def _item(pk: str, sk: str, record: Any, **beside: Any) -> Item:
     body = record if isinstance(record, Mapping) else asdict(record)
-    item: Item = {"pk": {"S": pk}, "sk": {"S": sk}}
+    item = _key(pk, sk)
     item["body"] = {"S": json.dumps(body, sort_keys=True, allow_nan=False)}
     for name, value in beside.items():
         item[name] = {"N": str(value)} if isinstance(value, int) else {"S": str(value)}
@@ -368,14 +422,33 @@ def _item(pk: str, sk: str, record: Any, **beside: Any) -> Item:
 
 def _put(table: str, item: Item, guard: str, expected: int | str | None) -> Item:
     """A put that applies only while the attribute `guard` has the value `expected`; None: no such item."""
-    put: Item = {"TableName": table, "Item": item, "ExpressionAttributeNames": {"#guard": guard}}
+    return {"Put": {"TableName": table, "Item": item, **_while(guard, expected)}}
+
+
+def _check(table: str, pk: str, sk: str, guard: str, expected: int | str | None) -> Item:
+    """Writes nothing, but lets a transaction apply only while that item's attribute `guard` has that value."""
+    return {"ConditionCheck": {"TableName": table, "Key": _key(pk, sk), **_while(guard, expected)}}
+
+
+def _delete(table: str, pk: str, sk: str, guard: str = "", expected: str = "") -> Item:
+    """A delete that applies only while `guard`, if there is one, has the value `expected`, or the item is gone."""
+    delete: Item = {"TableName": table, "Key": _key(pk, sk)}
+    if guard:
+        delete |= _while(guard, expected)
+        delete["ConditionExpression"] += " OR attribute_not_exists(#guard)"
+    return {"Delete": delete}
+
+
+def _while(guard: str, expected: int | str | None) -> Item:
+    names = {"#guard": guard}
     if expected is None:
-        put["ConditionExpression"] = "attribute_not_exists(#guard)"
-    else:
-        put["ConditionExpression"] = "#guard = :expected"
-        value = {"N": str(expected)} if isinstance(expected, int) else {"S": expected}
-        put["ExpressionAttributeValues"] = {":expected": value}
-    return {"Put": put}
+        return {"ConditionExpression": "attribute_not_exists(#guard)", "ExpressionAttributeNames": names}
+    value = {"N": str(expected)} if isinstance(expected, int) else {"S": expected}
+    return {
+        "ConditionExpression": "#guard = :expected",
+        "ExpressionAttributeNames": names,
+        "ExpressionAttributeValues": {":expected": value},
+    }
 
 
 def _read(kind: type[T], item: Item) -> T:

@@ -29,6 +29,10 @@ def recorded(registry: Registry, model: str, version: str) -> Version:
 
 def load_version(store: Store, version: Version) -> Any:
     """The estimator of a version, checked against the recorded hash and the allow-list."""
+    if version.pruned_at:
+        raise ArtifactError(
+            f"{version.version}'s artifact was pruned on {version.pruned_at}; its record stays"
+        )
     data = store.get(keys.artifact(version.model, version.artifact_sha256))
     return artifact.load(data, version.artifact_sha256)
 

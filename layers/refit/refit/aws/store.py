@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,18 @@ from botocore.exceptions import ClientError
 from refit.errors import ArtifactError
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A version of an object of the store."""
+
+    key: str
+    version_id: str
+    at: str
+    size: int
+
+
 class Store:
-    """Objects of the store bucket by key. Writes never replace what is there."""
+    """Objects of the store bucket by key. Writes never replace what is there by something else."""
 
     def __init__(self, s3: Any, bucket: str) -> None:
         self.s3, self.bucket = s3, bucket
@@ -48,6 +59,25 @@ class Store:
                 return False
             raise
         return True
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write what a key is named after, whether it is there or not."""
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType="application/octet-stream")
+
+    def versions_under(self, prefix: str) -> list[Stored]:
+        """All versions of all objects whose keys begin so, delete markers too: all that takes space."""
+        found = []
+        for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix):
+            for each in page.get("Versions", []) + page.get("DeleteMarkers", []):
+                at = _text(each["LastModified"])
+                found.append(Stored(each["Key"], each["VersionId"], at, each.get("Size", 0)))
+        return found
+
+    def delete(self, stored: Iterable[Stored]) -> None:
+        """Delete exactly these versions; those that are gone already are passed over."""
+        for each in stored:
+            # One by one: to delete many by one call, AWS asks for the right to hide objects, too.
+            self.s3.delete_object(Bucket=self.bucket, Key=each.key, VersionId=each.version_id)
 
     def get_json(self, key: str) -> Any:
         return json.loads(self.get(key))
@@ -86,5 +116,9 @@ def open_version(s3: Any, bucket: str, key: str, version_id: str) -> ObjectVersi
         if error.response["Error"]["Code"] in (*gone, "InvalidArgument"):  # the last: no version id at all
             return None
         raise
-    when = found["LastModified"].astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    when = _text(found["LastModified"])
     return ObjectVersion(found["ContentLength"], when, found.get("VersionId", ""), found["Body"])
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

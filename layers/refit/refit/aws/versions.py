@@ -29,7 +29,9 @@ def record(
     of `Version` that only the caller knows.
     """
     data, sha256 = artifact.dump(estimator)
-    app.store.put_once(keys.artifact(spec.name, sha256), data)
+    if not app.store.put_once(keys.artifact(spec.name, sha256), data):
+        # Of a pruned version, perhaps, and about to be deleted: prune deletes only what lay there before.
+        app.store.put(keys.artifact(spec.name, sha256), data)
     return app.registry.add_version(
         Version(
             version=version,
