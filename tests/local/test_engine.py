@@ -275,6 +275,11 @@ CALLS = {
             ]
         },
     ),
+    "delete its own alarm": (
+        "cloudwatch",
+        "delete_alarms",
+        lambda o, good: {"AlarmNames": ["tests-own" if good else "other"]},
+    ),
     "publish in its own namespace": (
         "cloudwatch",
         "put_metric_data",

@@ -139,6 +139,14 @@ EDITS = (
         "    tags:",
     ),
     Edit(
+        "ministack.core.iam_actions:extract_resource_arn",
+        "Deleting an alarm is a right on that alarm; the engine finds no name in the list and asks for a right on all.",
+        """name = _param(body, query_params, "AlarmName")\n        if name:\n            return f"arn:aws:cloudwatch:""",
+        """from refit_cli.local.shims import alarm_named\n"""
+        """        name = _param(body, query_params, "AlarmName") or alarm_named(body)\n"""
+        """        if name:\n            return f"arn:aws:cloudwatch:""",
+    ),
+    Edit(
         "ministack.services.stepfunctions:_execute_task",
         "Each attempt at a task that waits for an answer has a token of its own; the one before it is dead.",
         """ctx["State"]["RetryCount"] = sum(retry_counts.values())\n""",
@@ -299,6 +307,15 @@ def condition_keys(action: str, body: bytes) -> dict[str, Any]:
         keys = sorted({key for part in parts for key in _leading_keys(part)})
         return {"dynamodb:LeadingKeys": keys} if keys else {}
     return {}
+
+
+def alarm_named(body: bytes) -> str:
+    """The alarm that a request to delete alarms names; nothing when it names several, or is another request."""
+    try:
+        names = json.loads(body or b"{}").get("AlarmNames") or []
+    except ValueError:
+        return ""
+    return names[0] if len(names) == 1 else ""
 
 
 def _leading_keys(request: dict[str, Any]) -> list[str]:

@@ -76,6 +76,7 @@ def prune(app: App, spec: ModelSpec, now: str) -> dict[str, int]:
         app.store.delete(app.store.versions_under(keys.reasons(model, upload.upload_id)))
         registry.save_upload(replace(upload, removed=now))
     for run, knocks in going.runs:
+        registry.forget_approval(model, run.run_id)
         registry.forget_run(run, knocks)
     for knock in going.knocks:
         registry.forget_knock(model, knock.knock_id)

@@ -233,6 +233,10 @@ class Registry:
         deletes = [_delete(self.table, pk, _run_sk(run.run_id), "status", run.status.value)]
         self._write(deletes + [_delete(self.table, pk, f"KNOCK#{name}") for name in knock_ids])
 
+    def forget_approval(self, model: str, run_id: str) -> None:
+        """Delete what a person was asked about a run, if anything."""
+        self._forget(f"APPROVALS#{model}", _run_sk(run_id))
+
     def forget_knock(self, model: str, knock_id: str) -> None:
         self._forget(f"MODEL#{model}", f"KNOCK#{knock_id}")
 
