@@ -40,7 +40,11 @@ class AwsLike:
                 "ValidationException", "'input' failed to satisfy constraint: length at most 262144"
             )
         elif model.name in ("PutItem", "TransactWriteItems"):
-            puts = [body] if model.name == "PutItem" else [each["Put"] for each in body["TransactItems"]]
+            puts = (
+                [body]
+                if model.name == "PutItem"
+                else [each["Put"] for each in body["TransactItems"] if "Put" in each]
+            )
             for put in puts:
                 size = sum(
                     len(name) + len(str(*value.values()).encode()) for name, value in put["Item"].items()

@@ -51,6 +51,10 @@ def undone(before: Look, after: Look) -> list[str]:
 
 def _may_follow(key: tuple[str, str], was: Any, now: Any) -> bool:
     pk, sk = key
+    if sk.startswith("KNOCK#"):  # an answer stays; that it was told of is noted
+        return now == {**was, "announced": True}
+    if sk == "TOLD":
+        return now["generation"] > was["generation"]
     if sk.startswith(ONCE) or pk.startswith(ONCE_IN):
         return False
     if sk.startswith("RUN#"):
@@ -63,4 +67,4 @@ def _may_follow(key: tuple[str, str], was: Any, now: Any) -> bool:
         kept = ("key", "version_id", "retracted" if was["retracted"] else "key")
         told = ("outcome", "batch_id", "sha256", "announced", "reasons") if was["announced"] else ()
         return now["revision"] > was["revision"] and all(now[name] == was[name] for name in (*kept, *told))
-    return pk == "TICK"
+    return pk in ("TICK", "SWEPT")

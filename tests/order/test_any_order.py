@@ -3,7 +3,7 @@
 import os
 from contextlib import suppress
 
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, Phase, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ledger import look, undone
@@ -187,6 +187,8 @@ TestAnyOrder.settings = settings(
     max_examples=400 if DEEP else 10,
     stateful_step_count=80 if DEEP else 30,
     derandomize=not DEEP,
+    # Making a failing case smaller takes many times as long as finding it.
+    phases=list(Phase) if DEEP else [Phase.generate],
     print_blob=True,
     deadline=None,
     suppress_health_check=list(HealthCheck),
