@@ -26,6 +26,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from botocore.exceptions import ClientError
@@ -358,8 +359,14 @@ def _read(kind: type[T], item: Item) -> T:
 
 def from_dict(kind: type[T], document: Mapping[str, Any]) -> T:
     """A record from its JSON; fields that a newer release added to the JSON are passed over."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # mypy doubts that classes are hashable
     return kind(**{name: _value(hints[name], value) for name, value in document.items() if name in hints})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    # Evaluated anew for each of a model's thousands of uploads, they took most of the time of an answer.
+    return get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any) -> Any:
