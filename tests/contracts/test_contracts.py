@@ -546,11 +546,13 @@ def registry_actions(method):
         "put_item": "PutItem",
         "transact_write_items": "PutItem",
     }
-    return {
+    found = {
         f"dynamodb:{names[node.attr]}"
         for node in registry_nodes(method)
         if getattr(node, "attr", "") in names
     }
+    # The only one whose transaction also checks what it does not put.
+    return found | ({"dynamodb:ConditionCheckItem"} if method == "answer" else set())
 
 
 @cache

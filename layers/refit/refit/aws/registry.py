@@ -162,10 +162,12 @@ class Registry:
     def knocks(self, model: str) -> list[Answered]:
         return self._list(Answered, model, "KNOCK#")
 
-    def answer(self, answered: Answered, slot: Slot, run: Run | None = None) -> None:
+    def answer(self, answered: Answered, slot: Slot, run: Run | None = None, *, changed: bool = True) -> None:
         """Record the answer to a knock, with the slot it leads to and the run it starts, all or nothing.
 
-        `slot` is the new state, carrying the revision that was read.
+        `slot` is the new state, carrying the revision that was read. One that is as it was is not written,
+        only held to be so still: else a rain of knocks that change nothing would keep out the one that
+        starts a run, which takes longer to answer.
 
         Raises
         ------
@@ -174,7 +176,8 @@ class Registry:
         """
         pk = f"MODEL#{answered.model}"
         record = _item(pk, f"KNOCK#{answered.knock_id}", answered)
-        writes = [_put(self.table, record, "pk", None), self._slot_write(answered.model, slot)]
+        write_slot = self._slot_write(answered.model, slot)
+        writes = [_put(self.table, record, "pk", None), write_slot if changed else _check(write_slot)]
         if run:
             writes.append(
                 _put(self.table, _item(pk, _run_sk(run.run_id), run, status=run.status), "pk", None)
@@ -298,18 +301,18 @@ class Registry:
             request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def _write(self, puts: Sequence[Item]) -> None:
-        """All of the conditional puts, or none.
+        """All of the conditional puts, or none; checks may be among them.
 
         A refusal is looked into: when what is stored is exactly what was to be
         written, an earlier attempt of this very write was applied and only its
         reply was lost.
         """
-        items = [put["Put"]["Item"] for put in puts]
+        items = [put["Put"]["Item"] for put in puts if "Put" in put]
         try:
             if len(puts) == 1:
                 self.dynamodb.put_item(**puts[0]["Put"])
             else:
-                token = hashlib.sha256(json.dumps(items, sort_keys=True).encode()).hexdigest()[:36]
+                token = hashlib.sha256(json.dumps(puts, sort_keys=True).encode()).hexdigest()[:36]
                 self.dynamodb.transact_write_items(TransactItems=list(puts), ClientRequestToken=token)
         except ClientError as error:
             code = error.response["Error"]["Code"]
@@ -351,6 +354,13 @@ def _put(table: str, item: Item, guard: str, expected: int | str | None) -> Item
         value = {"N": str(expected)} if isinstance(expected, int) else {"S": expected}
         put["ExpressionAttributeValues"] = {":expected": value}
     return {"Put": put}
+
+
+def _check(put: Item) -> Item:
+    """The condition of a put, without the put."""
+    check = dict(put["Put"])
+    item = check.pop("Item")
+    return {"ConditionCheck": {**check, "Key": {"pk": item["pk"], "sk": item["sk"]}}}
 
 
 def _read(kind: type[T], item: Item) -> T:
