@@ -134,7 +134,8 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         look_again_at=decision.look_again_at or "",
         new_rows=decision.new_rows,
     )
-    registry.answer(answered, _next_slot(slot, knock, decision, run), run)
+    after = _next_slot(slot, knock, decision, run)
+    registry.answer(answered, after, run, changed=after != slot)
     return answered
 
 

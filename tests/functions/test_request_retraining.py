@@ -5,7 +5,7 @@ import pytest
 from moto_stack import sample
 from rows import flights
 
-from refit.errors import AwsUnavailable
+from refit.errors import AwsUnavailable, Conflict
 from refit.records import RunStatus
 
 RUN_1, RUN_2 = "run-00000001", "run-00000002"
@@ -41,6 +41,21 @@ def test_the_first_batch_starts_the_first_run(stack, data):
     (event,) = stack.heard("Retraining Decided")
     assert event["detail"]["answer"] == "retrain"
     assert event["detail"]["run_id"] == RUN_1
+
+
+def test_an_answer_that_changes_nothing_leaves_the_slot_alone_and_does_not_hold_when_it_moved(stack, data):
+    """Knocks that are skipped keep nobody out; an answer to what is no longer so is not recorded."""
+    stack.ask()
+    registry = stack.app.registry
+    end(stack, RUN_1)
+    before = registry.slot("flights")
+    assert stack.ask(request_id="again")["answer"] == "skip"
+    assert registry.slot("flights") == before
+    answered = replace(registry.knock("flights", "asked-again"), knock_id="asked-late")
+    registry.save_slot("flights", before)
+    with pytest.raises(Conflict):
+        registry.answer(answered, before, changed=False)
+    assert registry.knock("flights", "asked-late") is None
 
 
 def test_the_execution_is_given_references_only(stack, data):

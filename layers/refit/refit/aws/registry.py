@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from enum import Enum
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from botocore.exceptions import ClientError
@@ -194,10 +195,12 @@ class Registry:
     def knocks(self, model: str) -> list[Answered]:
         return self._list(Answered, model, "KNOCK#")
 
-    def answer(self, answered: Answered, slot: Slot, run: Run | None = None) -> None:
+    def answer(self, answered: Answered, slot: Slot, run: Run | None = None, *, changed: bool = True) -> None:
         """Record the answer to a knock, with the slot it leads to and the run it starts, all or nothing.
 
-        `slot` is the new state, carrying the revision that was read.
+        `slot` is the new state, carrying the revision that was read. One that is as it was is not written,
+        only held to be so still: else a rain of knocks that change nothing would keep out the one that
+        starts a run, which takes longer to answer.
 
         Raises
         ------
@@ -206,7 +209,11 @@ class Registry:
         """
         pk = f"MODEL#{answered.model}"
         record = _item(pk, f"KNOCK#{answered.knock_id}", answered)
-        writes = [_put(self.table, record, "pk", None), self._slot_write(answered.model, slot)]
+        writes = [_put(self.table, record, "pk", None)]
+        if changed:
+            writes.append(self._slot_write(answered.model, slot))
+        else:
+            writes.append(_check(self.table, pk, "SLOT", "revision", slot.revision or None))
         if run:
             writes.append(
                 _put(self.table, _item(pk, _run_sk(run.run_id), run, status=run.status), "pk", None)
@@ -461,8 +468,14 @@ def _read(kind: type[T], item: Item) -> T:
 
 def from_dict(kind: type[T], document: Mapping[str, Any]) -> T:
     """A record from its JSON; fields that a newer release added to the JSON are passed over."""
-    hints = get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]  # mypy doubts that classes are hashable
     return kind(**{name: _value(hints[name], value) for name, value in document.items() if name in hints})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    # Evaluated anew for each of a model's thousands of uploads, they took most of the time of an answer.
+    return get_type_hints(kind)
 
 
 def _value(hint: Any, value: Any) -> Any:
