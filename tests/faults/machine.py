@@ -85,8 +85,11 @@ def _at(path: str, data: Any) -> Any:
 
 
 def _true(choice: dict[str, Any], data: Any) -> bool:
+    found = _at(choice["Variable"], data)
+    if choice.keys() == {"Variable", "NumericGreaterThan", "Next"}:
+        return found > choice["NumericGreaterThan"]
     assert choice.keys() == {"Variable", "BooleanEquals", "Next"}, choice
-    return _at(choice["Variable"], data) is choice["BooleanEquals"]
+    return found is choice["BooleanEquals"]
 
 
 def _placed(rule: dict[str, Any], field: str, data: Any, result: Any) -> Any:
