@@ -11,7 +11,7 @@ from pathlib import Path
 
 from refit.errors import RefitError
 from refit_cli.local.errors import LocalStackError
-from refit_cli.soak.run import FULL, KNOCKS, Figures, soak
+from refit_cli.soak.run import FULL, Figures, soak
 
 RESULTS = Path(".refit/soak")
 PROMISES = Path(__file__).resolve().parents[3] / "docs/promises.md"
@@ -53,7 +53,7 @@ def told(figures: Figures) -> str:
 {datetime.now(UTC):%Y-%m-%d}, seed {figures.seed}: {figures.uploads:,} uploads ({figures.bad:,} bad) in {figures.messages:,} messages, \
 {figures.lost} told of by none, in {figures.minutes:.1f} minutes: {figures.rate:.0f} a minute to their outcome; \
 after {figures.decided:.1f} minutes all accepted ones were decided on.
-{figures.runs} retrainings, {figures.promotions} promotions; {KNOCKS} copies of one wish were one decision. \
+{figures.runs} retrainings, {figures.promotions} promotions; {figures.knocks} copies of one wish were one decision. \
 {figures.predictions:,} predictions meanwhile, the slowest took {figures.slowest:.1f} s.
 Over the second half, one warm worker of each function: {workers / 1e6:.0f} MB, then {workers_after / 1e6:.0f} MB \
 ({(workers_after / workers - 1) * 100:+.1f} %). The embedded engine, which keeps everything in memory: \

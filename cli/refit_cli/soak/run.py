@@ -25,7 +25,10 @@ from refit_cli.soak.files import MODEL, STRAY, Drop
 from refit_cli.soak.post import Post
 
 MODELS = Path(__file__).parent / "models"
-ROUNDS = 20  # in which the uploads come; the next one when fewer messages wait than a round has uploads
+ROUNDS = 20  # in which the uploads come
+ENOUGH = (
+    30  # messages that wait, at least; with fewer, or fewer than a round has uploads, the next round comes
+)
 KNOCKS = 500
 REQUEST = "soak"
 RATE = 120.0  # uploads a minute that have to come to their outcome
@@ -44,6 +47,7 @@ class Figures:
 
     uploads: int
     seed: int
+    knocks: int = KNOCKS  # copies of one wish
     bad: int = 0
     lost: int = 0
     messages: int = 0
@@ -104,13 +108,16 @@ class Soak:
         self.deployment = Deployment.find(MODELS)
         self.app = self.deployment.app
         self.full = uploads >= FULL
-        self.drops = files.drops(uploads, seed, turns=4 if self.full else 1)
+        self.drops = files.drops(uploads, seed, turns=4 if self.full else 0)
         self.put: dict[tuple[str, str], Drop] = {}  # key and version id, in the order of putting
-        self.figures, self.round = Figures(uploads, seed), max(1, uploads // ROUNDS)
+        self.figures, self.round = (
+            Figures(uploads, seed, KNOCKS if self.full else 100),
+            max(1, uploads // ROUNDS),
+        )
         self.post = Post(stack, seed)
         self.caller = Caller(self.deployment, files.records(), MODEL, pause=1.0)
         self.begun = time.monotonic()
-        self.end = self.begun + 240 + uploads  # a minute for 60 uploads, and four to come to rest
+        self.end = self.begun + 180 + uploads  # a minute for 60 uploads, and three to come to rest
         self.said = 0.0
 
     def run(self) -> Figures:
@@ -140,7 +147,7 @@ class Soak:
                 )
                 self.put[drop.key, put["VersionId"]] = drop
             self.post.deliver(len(batch), lambda key, version: self.put[key, version].lost)
-            self._until(lambda: self.post.waiting() < self.round, "the queue is not taken in")
+            self._until(lambda: self.post.waiting() < max(ENOUGH, self.round), "the queue is not taken in")
         self.post.deliver_late()
         self.half, self.stored_before = half, stored
 
@@ -165,7 +172,7 @@ class Soak:
         """One wish, told of again and again."""
         self.runs_before = len(self.app.registry.runs(MODEL))
         wish = {"model": MODEL, "reason": "a wish", "request_id": REQUEST, "force": True}
-        for _ in range(KNOCKS // 10):
+        for _ in range(self.figures.knocks // 10):
             self._ask([wish] * 10)
         # The door takes them in turn, and refuses this one on record.
         self._ask([{"model": STRAY, "reason": "the last one"}])
@@ -243,7 +250,7 @@ class Soak:
         asked: list[Answered] = [knock for knock in knocks if knock.knock_id == f"asked-{REQUEST}"]
         if len(asked) != 1 or len(runs) != self.runs_before + 1 or asked[0].run_id != runs[-1].run_id:
             answers = [f"{knock.answer}: {knock.reasons[0]}" for knock in asked]
-            yield f"{KNOCKS} times one wish: {len(runs) - self.runs_before} runs, answered {answers}"
+            yield f"{self.figures.knocks} times one wish: {len(runs) - self.runs_before} runs, answered {answers}"
         # The one that was forced may have found too few new rows to compare on.
         forced = {knock.run_id for knock in asked}
         failed = [
