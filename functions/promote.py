@@ -67,6 +67,6 @@ def approved(spec: ModelSpec, run_id: str, version: Version, generation: int, ap
         status = found.status if found else "never asked for"
         raise NotApproved(
             f"the approval of {version.version} ({version.artifact_sha256[:12]}) against generation "
-            f"{generation} is {status}; start again with: refit retrain {spec.name} --force"
+            f"{generation} is {status}; start again with: refit retrain {spec.name} --force --reason WHY"
         )
     return found

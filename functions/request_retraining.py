@@ -54,17 +54,12 @@ def answer(knock: Knock, app: App) -> dict[str, Any]:
         except Conflict:
             continue  # somebody else was answered meanwhile; look at what is true now
         if not given.announced:
-            app.bus.publish(Event.RETRAINING_DECIDED, told(given))
+            app.bus.publish(Event.RETRAINING_DECIDED, given.told())
             app.registry.note_announced(given)
             metrics.add_metric(f"Answer{given.answer.capitalize()}", "Count", 1)
             logger.info("answered", extra={"answer": given.answer, "reasons": list(given.reasons)})
         return _act(given, app)
     raise Conflict(f"no answer for {knock.knock_id}: other writers kept winning; it will be tried again")
-
-
-def told(given: Answered) -> dict[str, Any]:
-    """The detail of "Retraining Decided"."""
-    return {name: value for name, value in asdict(given).items() if name != "announced"}
 
 
 def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
@@ -153,7 +148,9 @@ def _as_it_stands(run: Run, generation: int, uploads: Sequence[Upload], spec: Mo
 
 def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) -> Slot:
     if run:
-        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=None)
+        # A resumed run learns nothing new: what waits for all new data goes on waiting.
+        waits = slot.pending if run.resumes else None
+        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=waits)
     if decision.answer is Answer.WAIT:
         stays = slot.pending and (slot.pending["force"] or not knock.force)
         return slot if stays else replace(slot, pending=asdict(knock))

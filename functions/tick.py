@@ -17,6 +17,7 @@ from refit.policy import Trigger, interval_due
 from refit.records import Run, RunStatus, Slot, Tick
 
 MOST_SWEPT = 500  # a tick; what is left is found by the next
+LONGEST_TRY = timedelta(minutes=15)  # longer than ValidateFunction may take
 SWEEP_AGAIN = timedelta(hours=6)  # longer than all tries of a message
 GONE = ("ExecutionDoesNotExist", "ResourceNotFound")
 
@@ -43,7 +44,6 @@ def handler(event: Any, app: App) -> dict[str, Any]:
 
 def look_after(spec: ModelSpec, app: App) -> str:
     """What is to be done about a model now; returns it in words."""
-    champions.settle(app, spec)
     slot, said = app.registry.slot(spec.name), []
     if slot.running:
         said.append(look_after_run(app.registry.run(spec.name, slot.running), app))
@@ -52,6 +52,7 @@ def look_after(spec: ModelSpec, app: App) -> str:
     elif slot.pending:
         said.append(_again(spec, slot, app))
     said += _due(spec, slot, app)
+    champions.settle(app, spec)
     return "; ".join(said) or "skipped: nothing new"
 
 
@@ -92,7 +93,7 @@ def sweep(app: App) -> int:
             if model not in final:
                 uploads = app.registry.uploads(model)
                 final[model] = {upload.upload_id for upload in uploads if is_final(upload, app.models)}
-                intake.tell_of_parked(app, uploads, _text(before))
+                intake.tell_of_parked(app, uploads, _text(now - LONGEST_TRY))
             name = upload_id(bucket, found["Key"], found["VersionId"])
             if found["LastModified"] > before or name in final[model]:
                 continue

@@ -71,8 +71,10 @@ def resolve(value: Any) -> Any:
 
 def _named(name: str) -> str:
     resource, _, attribute = name.partition(".")
-    assert attribute in ("", "Arn", "Name"), name
-    return {"": _ref, "Arn": _arn, "Name": lambda name: _arn(name).rpartition(":")[2]}[attribute](resource)
+    assert attribute in ("", "Arn", "Name", "QueueName"), name
+    if attribute in ("Name", "QueueName"):
+        return _arn(resource).rpartition(":")[2]
+    return _arn(resource) if attribute else _ref(resource)
 
 
 def _ref(name: str) -> Any:

@@ -41,6 +41,7 @@ from refit.training import class_name
 
 T = TypeVar("T")
 HOLD_HOURS = 6
+CHECKED_WITHIN = 60  # seconds; what is later than that may start the run itself
 FOREVER = "9999-12-31T00:00:00Z"
 NOBODY_WAITS = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 
@@ -343,10 +344,12 @@ def _tell(app: App, answered: Approval) -> bool:
                 error=(ApprovalRejected if rejected else ChampionMoved).__name__,
                 cause=f"rejected by {said}"[:1000] if rejected else _superseded(app, answered),
             )
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in NOBODY_WAITS:
-            raise
-        return False
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error.response["Error"]["Code"] in NOBODY_WAITS:
+            return False
+        raise Unfinished(
+            f"the answer is recorded, but could not be sent to the run that waits ({error}); give the same command again"
+        ) from error
     return True
 
 
@@ -445,10 +448,19 @@ def backfill(
             say(f"{last.outcome:<12} {last.key.split('/', 2)[-1]}: {last.rows} rows")
             for reason in last.reasons:
                 say(f"             [{reason.code}] {reason.message}")
+        _until_checked(app, spec.name, uploads, min(timeout, CHECKED_WITHIN))
     finally:
         _set_hold(app, spec.name, None, unless=lambda held: held != hold)  # a person's pause outlives it
     accepted = sum(upload.outcome is Outcome.ACCEPTED for upload in uploads)
     return uploads, ask(app, spec.name, f"backfill of {accepted} accepted files", trigger="backfill")
+
+
+def _until_checked(app: App, model: str, uploads: Sequence[Upload], timeout: float) -> None:
+    """Let the uploads' own knocks come while they are held: after it, the first of them would start the run."""
+    batches = {upload.batch_id for upload in uploads if upload.outcome is Outcome.ACCEPTED}
+    end = time.monotonic() + timeout
+    while time.monotonic() < end and batches - {knock.batch_id for knock in app.registry.knocks(model)}:
+        time.sleep(0.2)
 
 
 def wait_for_upload(app: App, model: str, key: str, version_id: str, timeout: float = 120) -> Upload:
@@ -457,7 +469,7 @@ def wait_for_upload(app: App, model: str, key: str, version_id: str, timeout: fl
 
     def final() -> Upload | None:
         upload = app.registry.upload(model, name)
-        return upload if upload and (upload.outcome is not Outcome.ACCEPTED or upload.announced) else None
+        return upload if upload and upload.announced else None
 
     return wait_for(final, timeout, f"{key} has no outcome after {timeout:.0f} s; see the logs of validate")
 

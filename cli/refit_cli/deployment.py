@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -99,4 +100,5 @@ class Deployment:
 
     @property
     def _lambda(self) -> Any:
-        return boto3.client("lambda")
+        # One invocation is one: the SDK's own retries would invoke anew what is only slow.
+        return boto3.client("lambda", config=Config(read_timeout=320, retries={"total_max_attempts": 1}))

@@ -33,10 +33,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"refit {args.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; nothing is left running", file=sys.stderr)
+        left = (
+            "nothing is left running" if args.command in ("demo", "local") else "what was asked for goes on"
+        )
+        print(f"\ninterrupted; {left}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if not type(error).__module__.startswith("botocore"):  # importing it costs every command its start
+            raise
+        print(f"refit {args.command}: AWS: {error}", file=sys.stderr)
         return 1
 
 

@@ -14,12 +14,14 @@ from refit.aws import intake, keys
 from refit.aws.bus import Event
 from refit.aws.runtime import App
 from refit.batches import Outcome
+from refit.errors import RefitError
 from refit_cli.oracle import Breach, check
 
 # Invokes a function by its name in template.yaml, and waits for it when asked to.
 Invoke = Callable[[str, Any, bool], None]
 
 HIDDEN = 300  # seconds that received messages stay with us
+OF_OBJECTS = (1, 2, 6, 13)  # promises that a missing or altered object breaks
 PEOPLE = "put right by hand; docs/promises.md says what must hold"
 
 
@@ -144,9 +146,13 @@ def examine(
     breaches = check(app, settled_before=before)
     if not breaches or not repair:
         return [Finding(breach, "nothing: only looked") for breach in breaches], breaches
-    restored = restore(app)
+    restored = restore(app) if any(breach.promise in OF_OBJECTS for breach in breaches) else []
     findings = [Finding(breach, _repaired(breach, restored, app)) for breach in breaches]
-    invoke("TickFunction", {"source": "refit doctor"}, True)
+    _tell_of_answers(app)
+    try:
+        invoke("TickFunction", {"source": "refit doctor"}, True)
+    except RefitError as error:
+        findings.append(Finding(Breach(3, "all models", str(error)), "see the logs of tick"))
     end = time.monotonic() + wait
     while (left := check(app, settled_before=before)) and time.monotonic() < end:
         time.sleep(1)
@@ -157,9 +163,17 @@ def _repaired(breach: Breach, restored: list[str], app: App) -> str:
     if breach.upload:
         intake.send_again(app, *breach.upload, "doctor")
         return "sent to ValidateFunction again"
-    if restored:
+    if restored and breach.promise in OF_OBJECTS:
         return f"restored {', '.join(restored)}"
     return f"looked after by the tick; what stays is to be {PEOPLE}"
+
+
+def _tell_of_answers(app: App) -> None:
+    for model in sorted(app.models):
+        for knock in app.registry.knocks(model):
+            if not knock.announced:
+                app.bus.publish(Event.RETRAINING_DECIDED, knock.told())
+                app.registry.note_announced(knock)
 
 
 def restore(app: App) -> list[str]:
@@ -169,14 +183,15 @@ def restore(app: App) -> list[str]:
     """
     bucket, restored = app.settings.store_bucket, []
     for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        beneath = {version["Key"] for version in page.get("Versions", [])}
         for marker in page.get("DeleteMarkers", []):
-            if marker["IsLatest"]:
+            if marker["IsLatest"] and marker["Key"] in beneath:
                 app.s3.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
                 restored.append(marker["Key"])
     for model in sorted(app.models):
         for version in app.registry.versions(model):
             key = keys.artifact(model, version.artifact_sha256)
-            if _restore_artifact(app, key, version.artifact_sha256):
+            if not version.pruned_at and _restore_artifact(app, key, version.artifact_sha256):
                 restored.append(key)
     return sorted(set(restored))
 

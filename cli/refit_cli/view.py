@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from refit.aws import inputs, keys, pruning
-from refit.aws.runtime import App
+from refit.aws.runtime import App, utc_now
 from refit.batches import effective
 from refit.models import ModelSpec
 from refit.records import Approval, ApprovalStatus, Tick
@@ -129,7 +129,7 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(
             f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})"
         )
-    if status["hold"]:
+    if status["hold"] and status["hold"]["until"] > utc_now():
         lines.append(f"  on hold    until {status['hold']['until']}: {status['hold']['reason']}")
     if status["last_run"]:
         run = status["last_run"]

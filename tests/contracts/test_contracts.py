@@ -349,7 +349,7 @@ def test_an_upload_is_left_to_its_own_event_before_it_is_swept():
     assert parameter["Default"] >= 15
 
 
-def test_people_are_told_over_a_topic_that_only_this_rule_may_publish_to():
+def test_people_are_told_over_a_topic_that_only_this_rule_and_one_alarm_may_publish_to():
     rule, topic = RESOURCES["WorthKnowing"]["Properties"], resolve({"Ref": "Notifications"})
     assert rule["EventBusName"] == {"Ref": "EventBus"}
     (target,) = resolve(rule["Targets"])
@@ -357,7 +357,11 @@ def test_people_are_told_over_a_topic_that_only_this_rule_may_publish_to():
     assert target["DeadLetterConfig"] == {"Arn": resolve({"Fn::GetAtt": ["DeadLetterQueue", "Arn"]})}
     (policy,) = of_type("SNS::TopicPolicy").values()
     assert resolve(policy["Topics"]) == [topic]
-    (statement,) = resolve(policy["PolicyDocument"]["Statement"])
+    statement, of_alarm = resolve(policy["PolicyDocument"]["Statement"])
+    (alarm,) = resolve(list(of_type("CloudWatch::Alarm").values()))
+    assert alarm["AlarmActions"] == [topic]
+    assert of_alarm["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert of_alarm["Condition"]["ArnEquals"]["aws:SourceArn"].endswith(f":alarm:{alarm['AlarmName']}")
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     assert (statement["Effect"], statement["Action"], statement["Resource"]) == (
         "Allow",

@@ -308,7 +308,7 @@ def filled(stack, tmp_path, configure, during=lambda: None):
                 stack.call("validate", event)
 
     with stack.delivering():
-        return backfill(stack.app, spec(stack), files, say, timeout=10)
+        return backfill(stack.app, spec(stack), files, say, timeout=2)
 
 
 def test_a_backfill_asks_once_and_lifts_its_own_hold(stack, tmp_path, configure):

@@ -10,6 +10,7 @@ from rows import flights
 
 from refit.aws import keys
 from refit.batches import Outcome
+from refit.errors import AwsUnavailable, RefitError
 from refit.records import RunStatus
 from refit_cli.actions import Refused, resume_run, retract
 from refit_cli.oracle import check
@@ -154,7 +155,7 @@ def test_what_would_compare_or_learn_what_is_no_longer_so_is_not_resumed(stack, 
     answer = resumed(stack)
     assert answer.answer == "skip"
     assert says in answer.reasons[0]
-    assert answer.reasons[0].endswith("instead: refit retrain flights --force")
+    assert answer.reasons[0].endswith("instead: refit retrain flights --force --reason WHY")
 
 
 def test_a_model_that_was_declared_anew_is_not_resumed(stack, failed, declare):
@@ -182,12 +183,33 @@ def test_a_resumed_run_does_not_wake_the_one_that_failed(stack, failed):
     assert stack.app.registry.champion("flights").version == "v3"
 
 
-def test_a_run_that_is_resumed_while_another_runs_waits_for_its_turn(stack, failed):
+def test_a_resumed_run_takes_nobodys_place_and_leaves_what_waits_where_it_is(stack, failed):
+    """While another runs it is refused; what waits for all new data has its turn after it."""
     stack.upload("2013-03.parquet", flights(400, month=3))
     assert stack.ask("r3")["run_id"] == RUN_3
-    assert resumed(stack).answer == "wait"
+    stack.upload("2013-04.parquet", flights(400, month=4))
+    assert stack.ask("r4")["answer"] == "wait"
+    answer = resumed(stack)
+    assert (answer.answer, answer.reasons) == (
+        "skip",
+        (f"{RUN_3} is running; resume {RUN_2} when it has ended",),
+    )
+    assert stack.call("request_retraining", stack.ended(RUN_3))["run_id"] == "run-00000004"
+    assert stack.app.registry.run("flights", "run-00000004").rows == 1600
+
+
+def test_what_waited_when_a_run_was_resumed_waits_on(stack, failed):
+    registry = stack.app.registry
+    hold = {"until": "2999-01-01T00:00:00Z", "reason": "holidays", "by": "ada"}
+    registry.save_slot("flights", replace(registry.slot("flights"), hold=hold))
+    stack.upload("2013-03.parquet", flights(400, month=3))
+    assert stack.ask("r3")["answer"] == "wait"
+    assert resumed(stack).answer == "skip"
+    registry.save_slot("flights", replace(registry.slot("flights"), hold=None))
+    assert resumed(stack).run_id == RUN_3
+    assert registry.slot("flights").pending["reason"] == "new routes from May on"
     stack.call("request_retraining", stack.ended(RUN_3))
-    assert stack.app.registry.run("flights", "run-00000004").resumes == RUN_2
+    assert registry.run("flights", "run-00000004").rows == 1200
 
 
 # ---------------------------------------------------------------- doctor
@@ -209,18 +231,19 @@ def test_a_deleted_artifact_and_a_deleted_profile_come_back(stack):
     sha256 = stack.app.registry.version("flights", "v1").artifact_sha256
     for key in (keys.artifact("flights", sha256), keys.profile("flights", upload.batch_id)):
         stack.app.s3.delete_object(Bucket=stack.app.settings.store_bucket, Key=key)
-    assert {breach.promise for breach in check(stack.app)} == {1, 2}
+    assert {breach.promise for breach in check(stack.app)} == {1, 2, 13}
     findings, left = doctor(stack)
     assert left == []
-    assert {finding.breach.promise for finding in findings} == {1, 2}
+    assert {finding.breach.promise for finding in findings} == {1, 2, 13}
 
 
 def test_a_replaced_artifact_gives_way_to_the_one_that_was_recorded(stack):
     stack.promoted("flights", "2013-01.parquet", flights(400))
     key = keys.artifact("flights", stack.app.registry.version("flights", "v1").artifact_sha256)
     stack.app.s3.put_object(Bucket=stack.app.settings.store_bucket, Key=key, Body=b"something else")
-    ((finding,), left) = doctor(stack)
-    assert (finding.done, left) == (f"restored {key}", [])
+    findings, left = doctor(stack)
+    assert {finding.done for finding in findings} == {f"restored {key}"}
+    assert left == []
 
 
 def test_an_upload_that_nobody_took_in_is_sent_again(stack):
@@ -243,6 +266,26 @@ def test_a_change_of_the_champion_that_was_not_told_of_is_told_of(stack):
     assert [event["detail"]["generation"] for event in stack.heard("Champion Rolled Back")] == [2]
 
 
+def test_an_answer_that_nobody_was_told_of_is_told(stack):
+    stack.upload("a.parquet", flights(50))
+    with stack.outage(stack.app.bus.events, "PutEvents", "Retraining Decided"), pytest.raises(AwsUnavailable):
+        stack.ask()
+    findings, left = doctor(stack)
+    assert ([finding.breach.promise for finding in findings], left) == ([4], [])
+    assert len(stack.heard("Retraining Decided")) == 1
+
+
+def test_a_tick_that_fails_is_a_finding_and_hides_no_other(stack):
+    stack.put("a.parquet", flights(50))
+
+    def failing(*_):
+        raise RefitError("TickFunction failed: AwsUnavailable")
+
+    findings, left = examine(stack.app, failing, young=NOW, wait=0)
+    assert [finding.breach.message for finding in findings][1:] == ["TickFunction failed: AwsUnavailable"]
+    assert len(left) == 1
+
+
 def test_who_only_looks_changes_nothing(stack):
     stack.put("a.parquet", flights(50))
     findings, left = doctor(stack, repair=False)
@@ -263,6 +306,6 @@ def test_what_needs_a_decision_stays_and_is_named(stack):
     s3, bucket = stack.app.s3, stack.app.settings.store_bucket
     for version in s3.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]:
         s3.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
-    ((finding,), left) = doctor(stack)
-    assert "put right by hand" in finding.done
-    assert [breach.promise for breach in left] == [1]
+    findings, left = doctor(stack)
+    assert all("put right by hand" in finding.done for finding in findings)
+    assert [breach.promise for breach in left] == [1, 13]

@@ -231,7 +231,7 @@ def test_an_execution_that_ended_untold_closes_the_run_and_the_pending_knock_has
     run = stack.app.registry.run("flights", RUN_1)
     assert run.status is RunStatus.FAILED
     assert run.result.startswith("the execution ended as ABORTED without a verdict")
-    assert run.result.endswith("refit retrain flights --force")  # the inputs have had their run
+    assert run.result.endswith("refit retrain flights --force --reason WHY")  # the inputs have had their run
     (told,) = stack.heard()
     assert (told["detail-type"], told["detail"]["error"]) == ("Retraining Failed", "ABORTED")
     with stack.delivering():

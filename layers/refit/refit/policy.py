@@ -101,6 +101,12 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
 
     if knock.trigger is Trigger.PENDING and not state.pending:
         return answer(Answer.SKIP, "nothing waits for its turn")
+    if state.resumes:
+        problem = _not_resumable(state.resumes, state, spec.name, now)
+        return answer(
+            Answer.SKIP if problem else Answer.RETRAIN,
+            problem or f"{state.resumes.run_id} again on its own inputs: {knock.reason}",
+        )
     if state.hold and state.hold.until > now:
         return answer(
             Answer.WAIT,
@@ -113,12 +119,6 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         turn = "already pending" if state.pending else "pending"
         return answer(
             Answer.WAIT, f"{state.running} is running; {turn}, one run after it learns from all new data"
-        )
-    if state.resumes:
-        problem = _not_resumable(state.resumes, spec.name)
-        return answer(
-            Answer.SKIP if problem else Answer.RETRAIN,
-            problem or f"{state.resumes.run_id} again on its own inputs: {knock.reason}",
         )
     if state.inputs_digest == state.last_digest and not knock.force:
         return answer(
@@ -161,10 +161,15 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     return answer(Answer.SKIP, quiet, missing)
 
 
-def _not_resumable(run: Resumed, model: str) -> str:
+def _not_resumable(run: Resumed, state: State, model: str, now: str) -> str:
+    # It does not wait for its turn: the one place for that is for what learns from all new data.
+    if state.hold and state.hold.until > now:
+        return f"on hold by {state.hold.by}: {state.hold.reason}; resume {run.run_id} after: refit resume {model}"
+    if state.running:
+        return f"{state.running} is running; resume {run.run_id} when it has ended"
     if run.status != "failed":
         return f"{run.run_id} has ended as {run.status}; only a failed run is resumed"
-    instead = f"; instead: refit retrain {model} --force"
+    instead = f"; instead: refit retrain {model} --force --reason WHY"
     if not run.same_champion:
         return f"the champion that {run.run_id} was to be compared with serves no more{instead}"
     if not run.same_model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -166,6 +166,10 @@ class Answered:
     look_again_at: str = ""
     new_rows: int = 0
     announced: bool = False  # others were told
+
+    def told(self) -> dict[str, Any]:
+        """The detail of "Retraining Decided"."""
+        return {name: value for name, value in asdict(self).items() if name != "announced"}
 
 
 @dataclass(frozen=True)

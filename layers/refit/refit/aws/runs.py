@@ -70,9 +70,7 @@ def freed(slot: Slot, run: Run) -> Slot:
 def without_verdict(model: str, status: str) -> str:
     """The result of a run whose execution could not close it."""
     # The inputs have had their run: only --force runs on them again.
-    return (
-        f"the execution ended as {status} without a verdict; start again with: refit retrain {model} --force"
-    )
+    return f"the execution ended as {status} without a verdict; start again with: refit retrain {model} --force --reason WHY"
 
 
 def close(registry: Registry, model: str, run_id: str, status: RunStatus, at: str, **result: Any) -> Run:

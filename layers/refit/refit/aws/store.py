@@ -80,7 +80,13 @@ class Store:
             self.s3.delete_object(Bucket=self.bucket, Key=each.key, VersionId=each.version_id)
 
     def get_json(self, key: str) -> Any:
-        return json.loads(self.get(key))
+        """Raises ArtifactError when there is no such object, or it is no JSON."""
+        try:
+            return json.loads(self.get(key))
+        except ValueError as error:
+            raise ArtifactError(
+                f"s3://{self.bucket}/{key} is not what was written there; restore it from its versions"
+            ) from error
 
     def put_json_once(self, key: str, document: Any) -> bool:
         body = json.dumps(document, sort_keys=True, allow_nan=False).encode()
