@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("fault", nargs="?")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--every", type=int, default=1, metavar="N", help="one of N worlds; a prime")
+    parser.add_argument("--table", action="store_true", help="write the table, of a sample too")
     args = parser.parse_args()
     prepare(replay=args.fault is not None)
     from faults.scenarios import BY_NAME
@@ -52,8 +53,8 @@ def main() -> int:
         )
         for breach in report.breaches:
             print(f"  {breach}", flush=True)
-    if not args.scenario and args.every == 1:
-        write(reports)
+    if args.table or (not args.scenario and args.every == 1):
+        write(reports, args.every)
     total = sum(report.worlds for report in reports)
     held = sum(report.held for report in reports)
     print(f"{held} of {total} worlds held, {sum(report.seconds for report in reports):.0f} s")
@@ -73,12 +74,17 @@ def prepare(replay: bool) -> None:
         os.environ["POWERTOOLS_LOG_LEVEL"] = "CRITICAL"
 
 
-def write(reports: list) -> None:
+def write(reports: list, step: int) -> None:
     """The table of docs/promises.md."""
     lines = ["| scenario | requests to AWS | worlds | held |", "| --- | ---: | ---: | ---: |"]
     rows = [(each.scenario, len(each.calls), each.worlds, each.held) for each in reports]
     rows.append(("all", *(sum(row[i] for row in rows) for i in (1, 2, 3))))
     lines += [f"| {name} | {calls} | {worlds} | {held} |" for name, calls, worlds, held in rows]
+    if step > 1:
+        lines += [
+            "",
+            f"An evenly spaced sample: one of {step} worlds (`scripts/sweep.py --every {step} --table`).",
+        ]
     text = PROMISES.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
     tail = rest.split(END)[1]

@@ -20,7 +20,7 @@ class Settings:
     models_dir: Path
     max_upload_mb: int
     state_machine: str = ""  # of the functions that start it and look after it
-    intake_queue: str = ""  # of the one function that sweeps
+    intake_queue: str = ""  # of those that send to it, or put its messages off
     sweep_minutes: int = 15
 
     @staticmethod
