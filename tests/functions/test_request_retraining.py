@@ -108,7 +108,9 @@ def test_retraining_again_with_nothing_new_is_skipped(stack):
 def test_force_runs_again_on_the_same_inputs_after_a_failure_as_its_record_says(stack, data):
     stack.ask()
     end(stack, RUN_1)
-    assert stack.app.registry.run("flights", RUN_1).result.endswith("refit retrain flights --force --reason WHY")
+    assert stack.app.registry.run("flights", RUN_1).result.endswith(
+        "refit retrain flights --force --reason WHY"
+    )
     assert stack.ask("again")["answer"] == "skip"
     assert stack.ask("forced", force=True)["run_id"] == RUN_2
 
