@@ -26,7 +26,8 @@ class Column:
 
     Type, presence and the null limit are always hard (a breach quarantines the
     file). `min`, `max` and `categories` are soft (reported, left to drift)
-    unless `hard` is set.
+    unless `hard` is set. A column that the contract gained later says with
+    `since` in which version, and with `fill` what older batches are given for it.
     """
 
     name: str
@@ -37,6 +38,18 @@ class Column:
     categories: tuple[str, ...] = ()
     max_categories: int = 1000
     hard: bool = False
+    since: int = 1
+    fill: float | str | None = None  # None: missing there
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written; what is None is found out from the file."""
+
+    delimiter: str | None = None
+    quote: str | None = None
+    encoding: str | None = None  # utf-8 and utf-16 are found out; latin-1 and others only when declared
+    decimal: str = "."
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,12 @@ class Contract:
     min_rows: int = 1
     max_rows: int = 50_000_000
     max_bad_rows: float = 0.0  # tolerated share of rows that break a hard rule; they are left out
+    version: int = 1
+    fresh_seconds: int | None = None  # how old the newest row may be when it arrives
+    min_class_share: float = 0.0  # labelled rows that the rarest known class must have
+    constant_label: bool = False  # whether all labels of a file may be the same
+    hard: tuple[str, ...] = ()  # rules of the file that quarantine: fresh, min_class_share
+    csv: Dialect = Dialect()
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)

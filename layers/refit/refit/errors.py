@@ -22,7 +22,11 @@ class BadMessage(RefitError):
 
 
 class UnreadableFile(RefitError):
-    """The bytes of an upload are not a table that Refit can read."""
+    """The bytes of an upload are not a table that Refit can read; `code` is the reason code of the upload."""
+
+    def __init__(self, message: str, code: str = "unreadable", column: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.column = code, column
 
 
 class TrainingError(RefitError):
