@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -430,7 +429,7 @@ def backfill(
 
     Retraining is on hold meanwhile; the hold ends by itself should this not come back.
     """
-    until = (datetime.now(UTC) + timedelta(hours=HOLD_HOURS)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    until = utc_now(later=HOLD_HOURS * 3600)
     hold = {"until": until, "reason": f"backfill of {len(files)} files", "by": whoami()}
     _set_hold(app, spec.name, hold, unless=lambda held: held is not None and held["until"] > until)
     try:
