@@ -89,7 +89,7 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
         found = open_version(app.s3, arrival.bucket, arrival.key, arrival.version_id)
         if found is None:
             logger.warning("the object version is gone; nothing to take in")
-            if before or upload.revision:
+            if upload.revision:  # there is a record, and it does not say so
                 gone = "The object version was deleted before it was taken in."
                 _ignore(replace(upload, decided_at=utc_now()), Reason(Code.DELETED, gone), app)
             return

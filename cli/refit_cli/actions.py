@@ -266,7 +266,7 @@ def reject(app: App, spec: ModelSpec, version: str, comment: str) -> tuple[Appro
 
 def _answer(app: App, model: str, version: str, said: ApprovalStatus, comment: str) -> tuple[Approval, bool]:
     """The record first, which is what counts; then the execution is told, again if need be."""
-    for _ in range(8):
+    for _ in range(ATTEMPTS):
         found = _request(app, model, version)
         if found.status in (said, ApprovalStatus.SUPERSEDED):  # perhaps it was not told
             _tell(app, found)

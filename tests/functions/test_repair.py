@@ -39,7 +39,7 @@ def waiting(dead):
 class Invoked(list):
     """Invocations as they would reach the stack's functions."""
 
-    def __init__(self, stack, **names):
+    def __init__(self, stack):
         self.stack = stack
 
     def __call__(self, name, event, wait):
