@@ -202,7 +202,7 @@ def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, r
 
 
 def _not_pruned(app: App, model: str, target: str, served: set[str]) -> Version:
-    version = serving.recorded(app.registry, model, target)
+    version = app.registry.recorded(model, target)
     if version.pruned_at:
         left = {each.version for each in app.registry.versions(model) if not each.pruned_at}
         known = ", ".join(sorted(served & left)) or "none"

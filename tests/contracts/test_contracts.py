@@ -5,7 +5,10 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
+import subprocess
+import sys
 from fnmatch import fnmatchcase
 from functools import cache, partial
 
@@ -253,6 +256,15 @@ def test_a_function_has_the_layers_that_its_code_imports_and_no_others(file):
     if packages & {"pandas", "sklearn", "skops", "scipy", "joblib"}:
         expected.add("MlLayer")
     assert {layer["Ref"] for layer in FUNCTIONS[file]["Layers"]} == expected
+
+
+@pytest.mark.parametrize("file", ["keep_champion", "prune", "record_failure", "request_approval", "tick"])
+def test_a_function_that_looks_at_no_rows_starts_without_numpy(file):
+    """By what its code reaches, and by what a fresh interpreter has loaded: every cold start would pay for it."""
+    assert "numpy" not in reach(file).packages
+    code = f"import sys, {file}; sys.exit('numpy' in sys.modules)"
+    path = os.pathsep.join([str(ROOT / "functions"), str(LAYER)])
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
 
 
 def test_a_models_own_code_finds_what_it_may_import():
