@@ -182,12 +182,12 @@ def restore(app: App) -> list[str]:
     Refit itself never replaces an object, and what retention removes is removed with all its versions.
     """
     bucket, restored = app.settings.store_bucket, []
-    for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        beneath = {version["Key"] for version in page.get("Versions", [])}
-        for marker in page.get("DeleteMarkers", []):
-            if marker["IsLatest"] and marker["Key"] in beneath:
-                app.s3.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
-                restored.append(marker["Key"])
+    versions, markers = _listed(app)
+    beneath = {version["Key"] for version in versions}
+    for marker in markers:
+        if marker["IsLatest"] and marker["Key"] in beneath:
+            app.s3.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
+            restored.append(marker["Key"])
     for model in sorted(app.models):
         for version in app.registry.versions(model):
             key = keys.artifact(model, version.artifact_sha256)
@@ -196,10 +196,18 @@ def restore(app: App) -> list[str]:
     return sorted(set(restored))
 
 
+def _listed(app: App, prefix: str = "") -> tuple[list[Any], list[Any]]:
+    """Versions and delete markers of the store bucket; those of one object may be on different pages."""
+    lister = app.s3.get_paginator("list_object_versions")
+    pages = list(lister.paginate(Bucket=app.settings.store_bucket, Prefix=prefix))
+    versions = [version for page in pages for version in page.get("Versions", [])]
+    return versions, [marker for page in pages for marker in page.get("DeleteMarkers", [])]
+
+
 def _restore_artifact(app: App, key: str, sha256: str) -> bool:
     """Put the version with the recorded hash on top, unless it is there; returns whether that was done."""
     bucket = app.settings.store_bucket
-    found = app.s3.list_object_versions(Bucket=bucket, Prefix=key).get("Versions", [])
+    found, _ = _listed(app, key)
     for version in sorted(found, key=lambda each: not each["IsLatest"]):
         body = app.s3.get_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])["Body"].read()
         if artifact.digest(body) == sha256:

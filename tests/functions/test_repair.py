@@ -246,6 +246,32 @@ def test_a_replaced_artifact_gives_way_to_the_one_that_was_recorded(stack):
     assert left == []
 
 
+@pytest.fixture
+def tiny_pages(stack):
+    """S3 lists one object version or delete marker a page."""
+
+    def shorten(params, **_):
+        params["MaxKeys"] = 1
+
+    place, events = "before-parameter-build.s3.ListObjectVersions", stack.app.s3.meta.events
+    events.register(place, shorten)
+    yield
+    events.unregister(place, shorten)
+
+
+def test_what_is_listed_on_many_pages_comes_back_as_well(stack, tiny_pages):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    (upload,) = stack.app.registry.uploads("flights")
+    s3, bucket = stack.app.s3, stack.app.settings.store_bucket
+    replaced = keys.artifact("flights", stack.app.registry.version("flights", "v1").artifact_sha256)
+    deleted = keys.profile("flights", upload.batch_id)
+    s3.put_object(Bucket=bucket, Key=replaced, Body=b"something else")
+    s3.delete_object(Bucket=bucket, Key=deleted)
+    findings, left = doctor(stack)
+    assert {finding.done for finding in findings} == {f"restored {deleted}, {replaced}"}
+    assert left == []
+
+
 def test_an_upload_that_nobody_took_in_is_sent_again(stack):
     stack.put("a.parquet", flights(50))
     ((finding,), left) = doctor(stack)
