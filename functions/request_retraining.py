@@ -31,15 +31,11 @@ def handler(event: Any, app: App) -> dict[str, Any]:
 
 
 def _of_alarm(alarm: messages.Alarm, app: App) -> list[Knock]:
-    """A knock for each model that the alarm speaks of: Refit's own one, or those that name it in model.toml."""
+    """A knock for each model that the alarm speaks of."""
     if alarm.state != "ALARM":
         return []
+    models = alarms.models_of(app.settings.stack, alarm.name, app.models)
     own = alarms.model_of_alarm(app.settings.stack, alarm.name)
-    models = [
-        name
-        for name, spec in app.models.items()
-        if alarm.name in spec.triggers.alarms or (name == own and spec.triggers.quality)
-    ]
     if own and not models:
         get_model(app.models, own)  # the alarm of a model that is no longer deployed is refused
     return [alarm.knock(model) for model in models]
