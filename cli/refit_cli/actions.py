@@ -82,14 +82,28 @@ def ask(
     )
 
 
-def wait_for_run(app: App, model: str, run_id: str, timeout: float = 1800) -> Run:
-    """Wait until a run has ended."""
+def wait_for_run(app: App, model: str, run_id: str, timeout: float = 1800) -> tuple[Run, Approval | None]:
+    """Wait until a run has ended, or itself waits for a person: nobody knows how long that takes.
 
-    def ended() -> Run | None:
+    Returns
+    -------
+    run
+        As it is recorded now.
+    asked
+        What a person is asked, of a run that waits for the answer.
+    """
+
+    def settled() -> tuple[Run, Approval | None] | None:
         run = app.registry.run(model, run_id)
-        return run if run and run.status is not RunStatus.RUNNING else None
+        if run is None:
+            return None
+        if run.status is not RunStatus.RUNNING:
+            return run, None
+        asked = app.registry.approval(model, run_id)
+        waits = asked and asked.status is ApprovalStatus.WAITING and asked.expires_at > utc_now()
+        return (run, asked) if waits else None
 
-    return wait_for(ended, timeout, f"{run_id} still runs after {timeout:.0f} s; see: refit status {model}")
+    return wait_for(settled, timeout, f"{run_id} still runs after {timeout:.0f} s; see: refit status {model}")
 
 
 def resume_run(app: App, model: str, run_id: str, reason: str) -> Answered:

@@ -93,12 +93,12 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument(
         "--force", action="store_true", help="even on inputs that were tried, or too few rows"
     )
-    retrain.add_argument("--wait", action="store_true", help="until the run has ended")
+    retrain.add_argument("--wait", action="store_true", help="until the run has ended, or waits for approval")
     again = add("resume-run", _resume_run, "Run a failed run again, on the inputs that it had frozen.")
     again.add_argument("model")
     again.add_argument("run", help="such as run-00000007; see: refit history MODEL")
     again.add_argument("--reason", required=True, help="kept with the decision")
-    again.add_argument("--wait", action="store_true", help="until the run has ended")
+    again.add_argument("--wait", action="store_true", help="until the run has ended, or waits for approval")
     retract = add("retract", _retract, "Take an upload out of what is learned from.")
     retract.add_argument("model")
     retract.add_argument("upload", help="its file name under incoming/<model>/")
@@ -310,14 +310,22 @@ def _decided(args: argparse.Namespace, app: App, answered: Answered) -> int:
     """Show an answer, and with --wait what came of it."""
     from dataclasses import asdict
 
-    from refit_cli import actions
+    from refit_cli import actions, view
 
-    run = (
-        actions.wait_for_run(app, answered.model, answered.run_id) if args.wait and answered.run_id else None
-    )
+    run, asked = None, None
+    if args.wait and answered.run_id:
+        run, asked = actions.wait_for_run(app, answered.model, answered.run_id)
     text = f"{answered.answer}{f' ({answered.run_id})' if answered.run_id else ''}: {'; '.join(answered.reasons)}"
-    document = {**asdict(answered), "run": asdict(run) if run else None}
-    _print(args, document, lambda: text + (f"\n{run.run_id} {run.status}: {run.result}" if run else ""))
+    if asked:
+        text += f"\n{asked.run_id} {view.waiting_text(asked)}"
+    elif run:
+        text += f"\n{run.run_id} {run.status}: {run.result}"
+    document = {
+        **asdict(answered),
+        "run": asdict(run) if run else None,
+        "approval": view.shown(asked) if asked else None,
+    }
+    _print(args, document, lambda: text)
     return 1 if run and run.status == "failed" else 0
 
 
