@@ -70,7 +70,10 @@ class NumberTally:
                 off = np.subtract(block, mean, out=scratch[: len(block)])
                 surplus += float(np.add.reduce(off))
                 m2 += float(np.einsum("i,i->", off, off))
-            mean, m2 = mean + surplus / n, max(0.0, m2 - surplus * surplus / n) if math.isfinite(m2) else m2
+            if math.isfinite(surplus):
+                mean, m2 = mean + surplus / n, max(0.0, m2 - surplus * surplus / n)
+            else:
+                m2 = math.inf  # as large as it can be told
             self.mean, self.m2 = merge_moments((self.count, self.mean, self.m2), (n, mean, m2))
             self.count += n
 
@@ -250,7 +253,8 @@ class CategoryTally:
         self._hashes, self._counts, self._seen = (
             np.zeros(0, kind) for kind in (np.uint64, np.int64, np.int64)
         )
-        self._sorted, self._order = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self._sorted: np.ndarray = np.zeros(0, np.uint64)
+        self._order: np.ndarray = np.zeros(0, np.int64)
         self._words: list[tuple[np.ndarray, np.ndarray]] = []
         self._bytes = 0
 
