@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from cronsim import CronSim, CronSimError
-
 _EVERY = re.compile("([1-9][0-9]{0,4}) (hour|hours|day|days)")
 
 
@@ -14,6 +12,8 @@ def problem(every: str) -> str:
     """What is wrong with an interval; empty when nothing is."""
     if not every or length(every):
         return ""
+    from cronsim import CronSim, CronSimError  # few models need it, every command would pay for it
+
     try:
         CronSim(every, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
@@ -41,6 +41,8 @@ def due(every: str, since: str, now: str) -> str | None:
     if step:
         times = (end - start) // step
         return _text(start + times * step) if times >= 1 else None
+    from cronsim import CronSim
+
     moment = next(CronSim(every, end + timedelta(seconds=1), reverse=True))
     return _text(moment) if moment > start else None
 

@@ -4,6 +4,7 @@ data bucket                 written by people
   incoming/<model>/<name>
 store bucket                written by Refit
   accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
+  contracts/<model>/<digest>.json                      what batches under a contract hold
   quarantine/<model>/<upload>/reasons.json
   drift/<model>/<batch>/<version>.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
@@ -39,6 +40,10 @@ def shard(model: str, batch_id: str) -> str:
 
 def profile(model: str, batch_id: str) -> str:
     return f"accepted/{model}/{batch_id}/profile.json"
+
+
+def contract(model: str, digest: str) -> str:
+    return f"contracts/{model}/{digest}.json"
 
 
 def batch_of_profile(key: str) -> tuple[str, str]:
