@@ -12,16 +12,15 @@ import json
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from refit.contract import Column, ColumnType, Contract, Dialect
-from refit.errors import ConfigError, RefitError, UnreadableFile
+from refit.errors import RefitError, UnreadableFile
 from refit.metrics import METRICS, Task
-from refit.models import NAME, load_model
+from refit.models import NAME, parse_model
 from refit_cli.samples import MOST_VALUES, Facts, Sample, look_at, merged
 from refit_cli.usage import UsageError, files, near
 from refit_cli.validate import judge
@@ -97,14 +96,7 @@ def init(wish: Wish, paths: Sequence[Path], models: Path, force: bool) -> tuple[
     samples = [_sample(path, wish.dialect) for path in files(paths)]
     learned = learn(wish, samples)
     text = render(learned, wish, samples)
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / wish.name
-        draft.mkdir()
-        (draft / "model.toml").write_text(text, encoding="utf-8")
-        try:
-            contract = load_model(draft).contract
-        except ConfigError as error:
-            raise RefitError(str(error).replace(str(draft), str(target.parent))) from None
+    contract = parse_model(text, target).contract
     refused = []
     for sample in samples:
         verdict = judge([sample.path], contract)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -150,8 +149,3 @@ def _short(name: str, width: int = WIDTH) -> str:
     """On one line, however it is written in the file."""
     plain = name if name.isprintable() else repr(name)[1:-1]
     return plain if len(plain) <= width else plain[: width - 1] + "…"
-
-
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder for what validation spills."""
-    return tempfile.TemporaryDirectory(prefix="refit-")

@@ -134,20 +134,32 @@ def get_model(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
 
 def load_model(folder: Path) -> ModelSpec:
     """Read one model folder; raises ConfigError with all its mistakes."""
-    path = folder / "model.toml"
+    path, code = folder / "model.toml", folder / "model.py"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: missing; a model folder needs a model.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    reader = _Reader(path)
-    if not NAME.fullmatch(folder.name):
-        reader.mistake(
-            "(folder name)", f"{folder.name!r} must be lower-case letters, digits and dashes, 63 at most"
-        )
-    code = folder / "model.py"
-    spec = reader.spec(folder.name, document, code if code.is_file() else None)
+    return parse_model(text, path, code if code.is_file() else None)
+
+
+def parse_model(text: str, path: Path, code: Path | None = None) -> ModelSpec:
+    """The model that the text of a model.toml declares; `path` is where it lies, or is to lie.
+
+    Raises
+    ------
+    ConfigError
+        With all its mistakes, one a line.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    reader, name = _Reader(path), path.parent.name
+    if not NAME.fullmatch(name):
+        reader.mistake("(folder name)", f"{name!r} must be lower-case letters, digits and dashes, 63 at most")
+    spec = reader.spec(name, document, code)
     if reader.mistakes:
         raise ConfigError("\n".join(reader.mistakes))
     return spec
