@@ -240,9 +240,7 @@ def test_files_that_are_no_samples_of_one_model_are_named(here, capsys):
     (here / "header.csv").write_text("y,x\n")
     assert "has no rows" in refused(["m", "header.csv", "--target", "y"], 1, capsys)
     (here / "junk.parquet").write_bytes(b"PAR1 this is none")
-    assert "junk.parquet: Not readable as Parquet" in refused(
-        ["m", "junk.parquet", "--target", "y"], 1, capsys
-    )
+    assert "refit init: junk.parquet: " in refused(["m", "junk.parquet", "--target", "y"], 1, capsys)
     text = write(here / "text.csv", base(x=[f"t{i}" for i in range(60)]))
     assert "nothing is left to learn from" in refused(["m", text, "--target", "y"], 1, capsys)
     assert not (here / "models").exists()
