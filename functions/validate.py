@@ -165,12 +165,14 @@ def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, shard: Path, app:
     assert verdict.profile is not None
     batch = batch_id(upload.sha256, spec.contract.digest)
     first = app.registry.first_with_content(upload.model, upload.sha256, upload.key)
+    intake.remember_contract(app, upload.model, spec.contract)
     app.store.put_file_once(keys.shard(upload.model, batch), shard)
     upload = app.registry.save_upload(
         replace(
             upload,
             outcome=Outcome.ACCEPTED,
             batch_id=batch,
+            contract=spec.contract.digest,
             duplicate_of="" if first == upload.key else first,
             rows=verdict.rows,
             bad_rows=verdict.bad_rows,
