@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from refit.batches import Reason
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import UnreadableFile
-from refit.reading import read_table
+from refit.reading import Limits, read_table
 from refit.shard import NAT
 from refit.validation import Code, Verdict, validate_file, validate_table
 
@@ -243,7 +243,7 @@ def test_nothing_is_left_beside_the_upload(tmp_path):
 def test_read_table_raises_for_callers_that_want_the_table(tmp_path):
     (tmp_path / "f").write_bytes(b"")
     with pytest.raises(UnreadableFile):
-        read_table(tmp_path / "f", 10, 1000)
+        read_table(tmp_path / "f", Limits(10, 1000))
 
 
 KINDS = st.sampled_from(["number", "integer", "category", "boolean", "timestamp", "text"])

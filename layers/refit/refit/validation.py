@@ -19,7 +19,7 @@ from refit.batches import Code, Reason
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import Profile, profile
-from refit.reading import read_table
+from refit.reading import Limits, read_table
 from refit.shard import NAT, Shard
 
 EXACT_INTEGERS = 2**53  # from it on float64 cannot tell neighbours apart
@@ -44,9 +44,9 @@ class Verdict:
 def validate_file(path: Path, contract: Contract, max_bytes: int = 8 << 30) -> Verdict:
     """Read a file and hold it against a contract; any bytes get a verdict."""
     try:
-        table = read_table(path, contract.max_rows, max_bytes)
+        table = read_table(path, Limits(contract.max_rows, max_bytes), contract.csv)
     except UnreadableFile as error:
-        return Verdict(False, 0, 0, (Reason(Code.UNREADABLE, str(error)),), ())
+        return Verdict(False, 0, 0, (Reason(error.code, str(error), error.column),), ())
     return validate_table(table, contract)
 
 
