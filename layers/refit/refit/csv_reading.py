@@ -192,7 +192,7 @@ def _encoding(first: bytes, declared: str | None) -> tuple[bytes, str]:
     if declared:
         try:
             found = codecs.lookup(declared)
-            b"".decode(found.name)  # some codecs are of no text
+            "".encode(declared)  # some codecs are of no text
         except LookupError as error:
             message = f"The contract declares the encoding {short(declared)}, which Python does not know; correct model.toml."
             raise UnreadableFile(message, Code.WRONG_ENCODING) from error
@@ -259,11 +259,11 @@ def _agreement(sample: str, cut: bool, delimiter: str, quote: str) -> tuple[floa
 def _apostrophes(sample: str, best: Mapping[str, tuple[float, int, str]]) -> bool:
     """Whether values are quoted by apostrophes: all of the header are, or else rows would fall apart."""
     marks = re.escape(best["'"][2])
+    header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
+    if re.fullmatch(rf"'(?:[^']|'')*'({marks}'(?:[^']|'')*')*", header):
+        return True
     if re.search(rf"(^|[\r\n{marks}])\"", sample):
         return False
-    header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
-    if re.fullmatch(rf"'[^']*'({marks}'[^']*')*", header):
-        return True
     closed = re.search(rf"(^|[\r\n{marks}])'[^']*'($|[\r\n{marks}])", sample)
     return bool(closed) and best["'"][0] == 1 and best['"'][0] < 1
 
@@ -292,7 +292,7 @@ def _header(
         raise too_many_columns(count, limits)
     if found is None and not whole:
         raise UnreadableFile(
-            f"The header is longer than {HEADER_BYTES} bytes; is it there, and are its quotes closed?"
+            f"The first line is longer than {HEADER_BYTES >> 20} MiB; upload rows in lines, below a header."
         )
     if found is None and len(toggles) % 2:
         raise UnreadableFile("A quote in the header is never closed; close it.")

@@ -16,6 +16,8 @@ PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
 BATCH_BYTES = 64 << 20  # of decoded values
 FOOTER_BYTES = 16 << 20
 LIST_ITEMS = 100_000  # of any list in the footer
+TEXT_ROWS = 1024  # a batch of text that is not read as a dictionary; each value may be as large as a cell
+AS_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
 WRITE_AGAIN = "write the file again"
 
 
@@ -34,14 +36,17 @@ def open_parquet(path: Path, limits: Limits) -> Source:
         footer = file.metadata
         if footer.num_columns > limits.max_columns:
             raise too_many_columns(footer.num_columns, limits)
-        _plausible(footer, size, limits)
         schema = file.schema_arrow
     _flat(schema, footer)
+    encodings = _plausible(footer, size, limits)
     _narrow(schema, limits)
-    dictionaries = [field.name for field in schema if _is_text(field.type)]
+    text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
+    dictionaries = [schema.names[i] for i in text if encodings[i] <= AS_DICTIONARY]
     options["read_dictionary"] = dictionaries
     width = sum(_width(field.type) for field in schema)
     batch_rows = max(256, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
+    if len(set(dictionaries)) < len(text):
+        batch_rows = min(batch_rows, TEXT_ROWS)
     names = tuple(schema.names)
     parts = []
     for first, groups in _together(footer):
@@ -69,33 +74,36 @@ def _ends(path: Path, size: int) -> None:
         raise UnreadableFile(message)
 
 
-def _plausible(footer: pq.FileMetaData, size: int, limits: Limits) -> None:
-    """Numbers of the footer that the reader believes must be possible."""
+def _plausible(footer: pq.FileMetaData, size: int, limits: Limits) -> list[set[str]]:
+    """Refuse a footer whose numbers cannot be; returns the encodings of each column."""
     lie = UnreadableFile(f"The Parquet file's footer contradicts itself; {WRITE_AGAIN}.")
     if footer.num_rows > limits.max_rows:
         message = f"{footer.num_rows} rows, at most {limits.max_rows} are allowed; split the file."
         raise UnreadableFile(message, Code.TOO_MANY_ROWS)
     total = unpacked = 0
+    encodings: list[set[str]] = [set() for _ in range(footer.num_columns)]
     for i in range(footer.num_row_groups):
         group = footer.row_group(i)
         rows = group.num_rows
         if rows < 0 or group.num_columns != footer.num_columns:
             raise lie
         total += rows
-        for j in range(group.num_columns):
+        for j in range(group.num_columns if rows else 0):
             chunk = group.column(j)
             start = chunk.data_page_offset
-            if chunk.has_dictionary_page and chunk.dictionary_page_offset:
-                start = min(start, chunk.dictionary_page_offset)
+            if chunk.has_dictionary_page and (first := chunk.dictionary_page_offset):
+                start = min(start, first)
             packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
-            if start < 4 or packed < 0 or plain < 0 or start + packed > size or chunk.num_values < 0:
+            if start < 4 or packed <= 0 or plain < 0 or start + packed > size or chunk.num_values != rows:
                 raise lie
             unpacked += plain
+            encodings[j].update(chunk.encodings)
     if total != footer.num_rows:
         raise lie
     if unpacked > limits.max_bytes:
         message = f"Unpacks to {unpacked} bytes, at most {limits.max_bytes} are allowed; split the file."
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+    return encodings
 
 
 def _flat(schema: pa.Schema, footer: pq.FileMetaData) -> None:
@@ -143,6 +151,8 @@ def _together(footer: pq.FileMetaData) -> Iterator[tuple[int, list[int]]]:
     groups: list[int] = []
     for i in range(footer.num_row_groups):
         here = footer.row_group(i).num_rows
+        if not here:
+            continue
         if groups and rows + here > PART_ROWS:
             yield first, groups
             first, rows, groups = first + rows, 0, []
@@ -171,19 +181,18 @@ class _Reader:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         seen = 0
-        known: dict[str, int] = {}
         with pq.ParquetFile(self.path, metadata=self.footer, **self.options) as file:
             for batch in file.iter_batches(self.batch_rows, row_groups=self.groups, use_threads=False):
                 seen += batch.num_rows
                 if seen > self.rows:
                     break
                 for name, values in zip(self.names, batch.columns, strict=True):
-                    self._look(name, values, known)
+                    self._look(name, values)
                 yield batch
         if seen != self.rows:
             raise UnreadableFile(f"Holds another number of rows than its footer says; {WRITE_AGAIN}.")
 
-    def _look(self, name: str, values: pa.Array, known: dict[str, int]) -> None:
+    def _look(self, name: str, values: pa.Array) -> None:
         """Text that is no UTF-8, indices out of bounds, values too large: Arrow looks only when asked."""
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
