@@ -183,7 +183,7 @@ HOSTILE = {
         "footer has a size",
     ),
     "a footer of nothing": (SMALL[:-8] + b"\0\0\0\0PAR1", Code.UNREADABLE, "footer has a size"),
-    "a footer cut": (SMALL[:-8] + b"\x10\0\0\0PAR1", Code.UNREADABLE, "Not readable as Parquet"),
+    "a footer cut": (SMALL[:-8] + b"\x10\0\0\0PAR1", Code.UNREADABLE, "footer is damaged"),
     "text that is no UTF-8": (
         parquet(pa.table({"v": INVALID_TEXT, "y": [1.0]})),
         Code.UNREADABLE,

@@ -259,12 +259,12 @@ def _agreement(sample: str, cut: bool, delimiter: str, quote: str) -> tuple[floa
 def _apostrophes(sample: str, best: Mapping[str, tuple[float, int, str]]) -> bool:
     """Whether values are quoted by apostrophes: all of the header are, or else rows would fall apart."""
     marks = re.escape(best["'"][2])
-    header = re.split(r"[\r\n]", sample, maxsplit=1)[0]
+    header = re.split(r"[\r\n]", sample, maxsplit=1)[0][:4096]
     if re.fullmatch(rf"'(?:[^']|'')*'({marks}'(?:[^']|'')*')*", header):
         return True
     if re.search(rf"(^|[\r\n{marks}])\"", sample):
         return False
-    closed = re.search(rf"(^|[\r\n{marks}])'[^']*'($|[\r\n{marks}])", sample)
+    closed = re.search(rf"(^|[\r\n{marks}])'(?:[^']|'')*'($|[\r\n{marks}])", sample[:4096])
     return bool(closed) and best["'"][0] == 1 and best['"'][0] < 1
 
 

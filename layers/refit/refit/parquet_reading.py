@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,109 +11,119 @@ import pyarrow.parquet as pq
 
 from refit.batches import Code
 from refit.errors import UnreadableFile
+from refit.parquet_footer import LIST_ITEMS, PLAIN_ENCODINGS, Footer, largest_page, may_hide, read_footer
 from refit.source import BATCH_ROWS, Limits, Part, Source, cell_too_large, largest, short, too_many_columns
 
 PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
 BATCH_BYTES = 64 << 20  # of decoded values
 FOOTER_BYTES = 16 << 20
-LIST_ITEMS = 100_000  # of any list in the footer
+PAGE_BYTES = (
+    128 << 20
+)  # that a page may unpack to; usual are one or eight, some writers make a hundred of them
 TEXT_ROWS = 1024  # a batch of text that is not read as a dictionary; each value may be as large as a cell
-AS_DICTIONARY = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
 WRITE_AGAIN = "write the file again"
 
 
 def open_parquet(path: Path, limits: Limits) -> Source:
     """Look at a file's footer and refuse what it should not be."""
     size = path.stat().st_size
-    _ends(path, size)
-    thrift = {"thrift_string_size_limit": FOOTER_BYTES, "thrift_container_size_limit": LIST_ITEMS}
+    footer = read_footer(_footer(path, size))
+    if footer.encrypted:
+        raise UnreadableFile("The Parquet file is encrypted; upload it without encryption.")
+    if footer.leaves > limits.max_columns:
+        raise too_many_columns(footer.leaves, limits)
     options: dict[str, object] = {
         "memory_map": True,
         "pre_buffer": False,
         "page_checksum_verification": True,
-        **thrift,
+        "thrift_string_size_limit": FOOTER_BYTES,
+        "thrift_container_size_limit": LIST_ITEMS,
     }
     with pq.ParquetFile(path, **options) as file:
-        footer = file.metadata
-        if footer.num_columns > limits.max_columns:
-            raise too_many_columns(footer.num_columns, limits)
-        schema = file.schema_arrow
+        schema, metadata = file.schema_arrow, file.metadata
     _flat(schema, footer)
-    encodings = _plausible(footer, size, limits)
+    _plausible(footer, size, limits)
     _narrow(schema, limits)
+    _pages(path, footer)
     text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
-    dictionaries = [schema.names[i] for i in text if encodings[i] <= AS_DICTIONARY]
-    options["read_dictionary"] = dictionaries
+    plain = [i for i in text if all(group.chunks[i].encodings <= PLAIN_ENCODINGS for group in footer.groups)]
+    options["read_dictionary"] = [schema.names[i] for i in plain]
     width = sum(_width(field.type) for field in schema)
     batch_rows = max(256, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
-    if len(set(dictionaries)) < len(text):
+    if len({schema.names[i] for i in plain}) < len(text):
         batch_rows = min(batch_rows, TEXT_ROWS)
     names = tuple(schema.names)
     parts = []
     for first, groups in _together(footer):
-        rows = sum(footer.row_group(i).num_rows for i in groups)
-        reader = _Reader(path, footer, options, groups, rows, batch_rows, names, limits)
+        rows = sum(footer.groups[i].rows for i in groups)
+        reader = _Reader(path, metadata, options, groups, rows, batch_rows, names, limits)
         parts.append(Part(first, reader.batches))
-    return Source("parquet", names, footer.num_rows, None, tuple(parts))
+    return Source("parquet", names, footer.rows, None, tuple(parts))
 
 
-def _ends(path: Path, size: int) -> None:
-    """The file's two ends: its mark, and a footer that fits into it."""
+def _footer(path: Path, size: int) -> bytes:
+    """The bytes of a footer that fits into its file."""
     with path.open("rb") as file:
         head = file.read(4)
         file.seek(max(0, size - 8))
         tail = file.read(8)
-    if head == b"PARE" or tail[4:] == b"PARE":
-        raise UnreadableFile("The Parquet file is encrypted; upload it without encryption.")
-    if size < 12 or tail[4:] != b"PAR1":
-        raise UnreadableFile("The Parquet file is cut off: it does not end as one; upload it again.")
-    footer = int.from_bytes(tail[:4], "little")
-    if footer == 0 or footer > size - 12:
-        raise UnreadableFile(f"The Parquet file's footer has a size that cannot be right; {WRITE_AGAIN}.")
-    if footer > FOOTER_BYTES:
-        message = f"The Parquet file's footer is larger than {FOOTER_BYTES >> 20} MiB; write fewer and larger row groups."
-        raise UnreadableFile(message)
+        if head == b"PARE" or tail[4:] == b"PARE":
+            raise UnreadableFile("The Parquet file is encrypted; upload it without encryption.")
+        if size < 12 or tail[4:] != b"PAR1":
+            raise UnreadableFile("The Parquet file is cut off: it does not end as one; upload it again.")
+        footer = int.from_bytes(tail[:4], "little")
+        if footer == 0 or footer > size - 12:
+            raise UnreadableFile(f"The Parquet file's footer has a size that cannot be right; {WRITE_AGAIN}.")
+        if footer > FOOTER_BYTES:
+            message = f"The Parquet file's footer is larger than {FOOTER_BYTES >> 20} MiB; write fewer and larger row groups."
+            raise UnreadableFile(message)
+        file.seek(size - 8 - footer)
+        return file.read(footer)
 
 
-def _plausible(footer: pq.FileMetaData, size: int, limits: Limits) -> list[set[str]]:
-    """Refuse a footer whose numbers cannot be; returns the encodings of each column."""
+def _plausible(footer: Footer, size: int, limits: Limits) -> None:
+    """Refuse a footer whose numbers cannot be."""
     lie = UnreadableFile(f"The Parquet file's footer contradicts itself; {WRITE_AGAIN}.")
-    if footer.num_rows > limits.max_rows:
-        message = f"{footer.num_rows} rows, at most {limits.max_rows} are allowed; split the file."
+    if footer.rows > limits.max_rows:
+        message = f"{footer.rows} rows, at most {limits.max_rows} are allowed; split the file."
         raise UnreadableFile(message, Code.TOO_MANY_ROWS)
-    total = unpacked = 0
-    encodings: list[set[str]] = [set() for _ in range(footer.num_columns)]
-    for i in range(footer.num_row_groups):
-        group = footer.row_group(i)
-        rows = group.num_rows
-        if rows < 0 or group.num_columns != footer.num_columns:
+    unpacked = 0
+    for group in footer.groups:
+        if group.rows < 0 or len(group.chunks) != footer.leaves:
             raise lie
-        total += rows
-        for j in range(group.num_columns if rows else 0):
-            chunk = group.column(j)
-            start = chunk.data_page_offset
-            if chunk.has_dictionary_page and (first := chunk.dictionary_page_offset):
-                start = min(start, first)
-            packed, plain = chunk.total_compressed_size, chunk.total_uncompressed_size
-            if start < 4 or packed <= 0 or plain < 0 or start + packed > size or chunk.num_values != rows:
+        for chunk in group.chunks if group.rows else ():
+            inside = chunk.start >= 4 and 0 < chunk.packed <= size - chunk.start
+            if not inside or chunk.plain < 0 or chunk.values != group.rows:
                 raise lie
-            unpacked += plain
-            encodings[j].update(chunk.encodings)
-    if total != footer.num_rows:
+            unpacked += chunk.plain
+    if sum(group.rows for group in footer.groups) != footer.rows:
         raise lie
     if unpacked > limits.max_bytes:
         message = f"Unpacks to {unpacked} bytes, at most {limits.max_bytes} are allowed; split the file."
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
-    return encodings
 
 
-def _flat(schema: pa.Schema, footer: pq.FileMetaData) -> None:
+def _pages(path: Path, footer: Footer) -> None:
+    """Refuse pages that declare to unpack to more than memory holds; Arrow would allocate it."""
+    suspects = [c for group in footer.groups if group.rows for c in group.chunks if may_hide(c, PAGE_BYTES)]
+    if not suspects:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for chunk in suspects:
+            with memoryview(data) as view:
+                page = largest_page(view, chunk)
+            if page > PAGE_BYTES:
+                message = f"A page of the Parquet file unpacks to {page} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
+                raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+
+
+def _flat(schema: pa.Schema, footer: Footer) -> None:
     nested = [field.name for field in schema if pa.types.is_nested(storage(field.type))]
     if nested:
         named = ", ".join(short(name) for name in nested[:10])
         message = f"Nested columns: {named}; flatten each into columns of its own."
         raise UnreadableFile(message, Code.NESTED_COLUMN, nested[0])
-    if footer.num_columns != len(schema):
+    if footer.leaves != len(schema):
         raise UnreadableFile(f"The Parquet file's footer contradicts itself; {WRITE_AGAIN}.")
 
 
@@ -145,19 +156,18 @@ def _width(kind: pa.DataType) -> int:
         return 8
 
 
-def _together(footer: pq.FileMetaData) -> Iterator[tuple[int, list[int]]]:
+def _together(footer: Footer) -> Iterator[tuple[int, list[int]]]:
     """Row groups that are read as one piece, each with the number of its first row."""
     first = rows = 0
     groups: list[int] = []
-    for i in range(footer.num_row_groups):
-        here = footer.row_group(i).num_rows
-        if not here:
+    for i, group in enumerate(footer.groups):
+        if not group.rows:
             continue
-        if groups and rows + here > PART_ROWS:
+        if groups and rows + group.rows > PART_ROWS:
             yield first, groups
             first, rows, groups = first + rows, 0, []
         groups.append(i)
-        rows += here
+        rows += group.rows
     if groups:
         yield first, groups
 
@@ -168,7 +178,7 @@ class _Reader:
     def __init__(
         self,
         path: Path,
-        footer: pq.FileMetaData,
+        metadata: pq.FileMetaData,
         options: dict[str, object],
         groups: list[int],
         rows: int,
@@ -176,12 +186,12 @@ class _Reader:
         names: tuple[str, ...],
         limits: Limits,
     ) -> None:
-        self.path, self.footer, self.options, self.groups, self.rows = path, footer, options, groups, rows
+        self.path, self.metadata, self.options, self.groups, self.rows = path, metadata, options, groups, rows
         self.batch_rows, self.names, self.limits = batch_rows, names, limits
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         seen = 0
-        with pq.ParquetFile(self.path, metadata=self.footer, **self.options) as file:
+        with pq.ParquetFile(self.path, metadata=self.metadata, **self.options) as file:
             for batch in file.iter_batches(self.batch_rows, row_groups=self.groups, use_threads=False):
                 seen += batch.num_rows
                 if seen > self.rows:
@@ -196,14 +206,11 @@ class _Reader:
         """Text that is no UTF-8, indices out of bounds, values too large: Arrow looks only when asked."""
         if isinstance(values, pa.ExtensionArray):
             values = values.storage
-        if pa.types.is_dictionary(values.type):
-            words = values.dictionary
-            values.validate(full=True)
-        elif _is_text(values.type):
-            words = values
-            values.validate(full=True)
-        else:
-            values.validate()
-            return
-        if largest(words) > self.limits.max_cell_bytes:
+        kind = values.type
+        plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        values.validate(full=not (plain or pa.types.is_timestamp(kind)))
+        if (
+            largest(values.dictionary if pa.types.is_dictionary(kind) else values)
+            > self.limits.max_cell_bytes
+        ):
             raise cell_too_large(name, self.limits)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,13 +41,21 @@ class Verdict:
     profile: Profile | None = None
 
 
-def validate_file(path: Path, contract: Contract, max_bytes: int = 8 << 30) -> Verdict:
-    """Read a file and hold it against a contract; any bytes get a verdict."""
+def validate_file(path: Path | Sequence[Path], contract: Contract, max_bytes: int = 8 << 30) -> Verdict:
+    """Read a file, or several that form one batch, and hold it against a contract; any bytes get a verdict."""
+    limits = Limits(contract.max_rows, max_bytes)
     try:
-        table = read_table(path, Limits(contract.max_rows, max_bytes), contract.csv)
+        tables = [
+            read_table(each, limits, contract.csv) for each in ([path] if isinstance(path, Path) else path)
+        ]
+        table = pa.concat_tables([_undictionaried(each) for each in tables]) if len(tables) > 1 else tables[0]
     except UnreadableFile as error:
         return Verdict(False, 0, 0, (Reason(error.code, str(error), error.column),), ())
     return validate_table(table, contract)
+
+
+def _undictionaried(table: pa.Table) -> pa.Table:
+    return pa.table([_plain(column) for column in table.columns], table.column_names)
 
 
 def validate_table(table: pa.Table, contract: Contract) -> Verdict:
