@@ -8,6 +8,7 @@ numbers are those of parquet.thrift (https://github.com/apache/parquet-format).
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ PARSED_BYTES = 256 << 20  # what Arrow may need for the parsed footer
 _STRUCT, _CHUNK, _ITEM = 200, 1200, 40  # bytes that Arrow needs, about, for each of those
 
 I32, I64, BINARY, LIST, STRUCT = 5, 6, 8, 9, 12  # types of the compact protocol
-PLAIN_ENCODINGS = {0, 2, 3, 4, 8}  # PLAIN, PLAIN_DICTIONARY, RLE, BIT_PACKED, RLE_DICTIONARY
+_BY_WORD, _BY_PREFIX = {2, 8}, 7  # encodings: PLAIN_DICTIONARY and RLE_DICTIONARY; DELTA_BYTE_ARRAY
 # Bytes that one packed byte can become, by codec; the others have no such bound worth knowing.
 _RATIOS = {0: 1, 1: 24, 5: 256, 7: 256}  # UNCOMPRESSED, SNAPPY, LZ4, LZ4_RAW
 
@@ -33,7 +34,6 @@ class Chunk:
     plain: int
     values: int
     codec: int
-    encodings: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,14 @@ def _group(reader: _Reader) -> Group:
 
 def _chunk(found: dict[tuple[int, int], Any]) -> Chunk:
     if (8, STRUCT) in found or (9, BINARY) in found:
-        return Chunk(0, 0, 0, 0, -1, frozenset())
+        return Chunk(0, 0, 0, 0, -1)
     if (1, BINARY) in found:
         raise UnreadableFile("Columns of the Parquet file lie in other files; write all into one.")
     meta = found[3, STRUCT]
     start = meta[9, I64]
     if first := meta.get((11, I64), 0):
         start = min(start, first)
-    return Chunk(start, meta[7, I64], meta[6, I64], meta[5, I64], meta[4, I32], frozenset(meta[2, LIST]))
+    return Chunk(start, meta[7, I64], meta[6, I64], meta[5, I64], meta[4, I32])
 
 
 def _too_much() -> UnreadableFile:
@@ -206,29 +206,50 @@ def may_hide(chunk: Chunk, page_bytes: int) -> bool:
     return ratio is None or chunk.packed * ratio > page_bytes
 
 
-def largest_page(data: memoryview, chunk: Chunk) -> int:
-    """What the largest page of a chunk declares to unpack to, in bytes; raises UnreadableFile when it has no pages.
+@dataclass(frozen=True)
+class Pages:
+    """What the headers of a chunk's pages say; sizes in bytes, unpacked."""
 
-    `data` is the whole file.
-    """
-    largest, at, end = 0, chunk.start, chunk.start + chunk.packed
-    values = 0
+    largest: int
+    words: int  # in the dictionary
+    by_word: bool  # whether every value is given by its place in the dictionary
+    some_by_word: bool
+    by_prefix: bool  # whether values share beginnings: what they unpack to is not known
+    densest: float  # bytes of a row where rows are largest, apart from those given by a place
+
+
+def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
+    """Read the headers of a chunk's pages; raises UnreadableFile when they are none. `data` is the whole file."""
+    at, end = chunk.start, chunk.start + chunk.packed
+    values = largest = words = 0
+    densest = 0.0
+    encodings = set()
     try:
         while at < end and values < chunk.values:
-            reader = _Reader(bytes(data[at : min(end, at + 4096)]))
+            reader = _Reader(data[at : min(end, at + 512)])
             try:
                 header = reader.struct()
-            except IndexError:  # statistics of long text
-                reader = _Reader(bytes(data[at : min(end, at + (16 << 20))]))
+            except (IndexError, _Damaged):  # statistics of long text
+                reader = _Reader(data[at : min(end, at + (16 << 20))])
                 header = reader.struct()
             plain, packed = header[2, I32], header[3, I32]
             if plain < 0 or packed < 0 or packed > end - at:
                 raise _Damaged
-            page = header.get((5, STRUCT)) or header.get((8, STRUCT)) or {}
-            values += max(0, page.get((1, I32), 0))
+            if dictionary := header.get((7, STRUCT)):
+                words = max(words, dictionary[1, I32])
+            elif page := header.get((5, STRUCT)) or header.get((8, STRUCT)):
+                rows, encoding = page[1, I32], page[2 if (5, STRUCT) in header else 4, I32]
+                if rows < 0:
+                    raise _Damaged
+                values += rows
+                encodings.add(encoding)
+                if encoding not in _BY_WORD and rows:
+                    densest = max(densest, plain / rows)
             largest = max(largest, plain)
             at += reader.at + packed
     except (_Damaged, IndexError, KeyError, AttributeError, TypeError) as error:
         message = "A page of the Parquet file is damaged; write the file again."
         raise UnreadableFile(message) from error
-    return largest
+    return Pages(
+        largest, words, encodings <= _BY_WORD, bool(encodings & _BY_WORD), _BY_PREFIX in encodings, densest
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +12,27 @@ import pyarrow.parquet as pq
 
 from refit.batches import Code
 from refit.errors import UnreadableFile
-from refit.parquet_footer import LIST_ITEMS, PLAIN_ENCODINGS, Footer, largest_page, may_hide, read_footer
-from refit.source import BATCH_ROWS, Limits, Part, Source, cell_too_large, largest, short, too_many_columns
+from refit.parquet_footer import LIST_ITEMS, Footer, Pages, may_hide, read_footer, read_pages
+from refit.source import (
+    BATCH_ROWS,
+    CELL_BYTES,
+    Limits,
+    Part,
+    Source,
+    cell_too_large,
+    largest,
+    short,
+    too_many_columns,
+)
 
 PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
 BATCH_BYTES = 64 << 20  # of decoded values
 FOOTER_BYTES = 16 << 20
 PAGE_BYTES = (
     128 << 20
-)  # that a page may unpack to; usual are one or eight, some writers make a hundred of them
-TEXT_ROWS = 1024  # a batch of text that is not read as a dictionary; each value may be as large as a cell
+)  # that a page may unpack to; usual are one or eight, but some writers make pages of a hundred
+BUFFER_BYTES = 32 << 20  # of all columns together
+FEW_WORDS = 16 << 10  # columns of more words are read as plain text: twice as fast, and a tenth of the memory
 WRITE_AGAIN = "write the file again"
 
 
@@ -33,7 +45,9 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     if footer.leaves > limits.max_columns:
         raise too_many_columns(footer.leaves, limits)
     options: dict[str, object] = {
-        "memory_map": True,
+        "buffer_size": max(
+            16 << 10, min(256 << 10, BUFFER_BYTES // max(1, footer.leaves))
+        ),  # with a memory map the whole file stays resident, and without a buffer a column chunk
         "pre_buffer": False,
         "page_checksum_verification": True,
         "thrift_string_size_limit": FOOTER_BYTES,
@@ -44,14 +58,20 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     _flat(schema, footer)
     _plausible(footer, size, limits)
     _narrow(schema, limits)
-    _pages(path, footer)
     text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
-    plain = [i for i in text if all(group.chunks[i].encodings <= PLAIN_ENCODINGS for group in footer.groups)]
-    options["read_dictionary"] = [schema.names[i] for i in plain]
-    width = sum(_width(field.type) for field in schema)
-    batch_rows = max(256, min(BATCH_ROWS, BATCH_BYTES // max(1, width)))
-    if len({schema.names[i] for i in plain}) < len(text):
-        batch_rows = min(batch_rows, TEXT_ROWS)
+    pages = _pages(path, footer, set(text))
+    few = [i for i in text if all(each.by_word and each.words <= FEW_WORDS for each in pages[i])]
+    options["read_dictionary"] = [schema.names[i] for i in few]
+    row = float(sum(_width(field.type) for field in schema))
+    doubled = Counter(schema.names)
+    for i in text:
+        if i not in few or doubled[schema.names[i]] > 1:
+            name = schema.names[i]
+            once = doubled[name] == 1
+            row += (
+                _text_bytes(path, metadata, options, footer, name, pages[i], limits) if once else CELL_BYTES
+            )
+    batch_rows = int(max(64, min(BATCH_ROWS, BATCH_BYTES // max(1.0, row))))
     names = tuple(schema.names)
     parts = []
     for first, groups in _together(footer):
@@ -103,18 +123,47 @@ def _plausible(footer: Footer, size: int, limits: Limits) -> None:
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
 
 
-def _pages(path: Path, footer: Footer) -> None:
-    """Refuse pages that declare to unpack to more than memory holds; Arrow would allocate it."""
-    suspects = [c for group in footer.groups if group.rows for c in group.chunks if may_hide(c, PAGE_BYTES)]
-    if not suspects:
-        return
+def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]:
+    """What the pages of the columns of text are; refuses pages that would unpack to more than memory holds."""
+    found: dict[int, list[Pages]] = {i: [] for i in text}
+    if not footer.rows:
+        return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        for chunk in suspects:
-            with memoryview(data) as view:
-                page = largest_page(view, chunk)
-            if page > PAGE_BYTES:
-                message = f"A page of the Parquet file unpacks to {page} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
-                raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+        for group in footer.groups:
+            for i, chunk in enumerate(group.chunks if group.rows else ()):
+                if i not in text and not may_hide(chunk, PAGE_BYTES):
+                    continue
+                pages = read_pages(data, chunk)
+                if pages.largest > PAGE_BYTES:
+                    message = f"A page of the Parquet file unpacks to {pages.largest} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
+                    raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+                if i in text:
+                    found[i].append(pages)
+    return found
+
+
+def _text_bytes(
+    path: Path,
+    metadata: pq.FileMetaData,
+    options: dict[str, object],
+    footer: Footer,
+    name: str,
+    pages: list[Pages],
+    limits: Limits,
+) -> float:
+    """At most so many bytes a row of that column takes, on average over a batch, when it is read as plain text."""
+    if any(each.by_prefix for each in pages):
+        return limits.max_cell_bytes
+    most = max((each.densest for each in pages), default=0.0)
+    groups = [i for i, group in enumerate(footer.groups) if group.rows]
+    with pq.ParquetFile(path, metadata=metadata, **{**options, "read_dictionary": [name]}) as file:
+        for i, each in zip(groups, pages, strict=True):
+            if each.some_by_word:  # a word may be large, and stand in every row
+                batch = next(file.iter_batches(1, row_groups=[i], columns=[name], use_threads=False))
+                most = max([most, *(largest(column.dictionary) for column in batch.columns)])
+            if most > limits.max_cell_bytes:
+                raise cell_too_large(name, limits)
+    return most
 
 
 def _flat(schema: pa.Schema, footer: Footer) -> None:
