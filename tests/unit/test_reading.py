@@ -269,6 +269,98 @@ def test_a_decompression_bomb_ends_at_the_limit(tmp_path, pack):
     )
 
 
+def zeros(n: int, **options: Any) -> bytes:
+    big = {"data_page_size": 1 << 30, "max_rows_per_page": 1 << 30, "row_group_size": 1 << 30}
+    return parquet(pa.table({"v": np.zeros(n)}), use_dictionary=False, **big, **options)
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_a_page_that_unpacks_to_more_than_memory_holds_is_refused_before_it_is_read(tmp_path, compression):
+    """Arrow would allocate what the page's header says, whatever the footer says."""
+    data = zeros(17 << 20, compression=compression)
+    assert len(data) < 200_000
+    error = refusal(tmp_path, data, Limits(1 << 30, 8 << 30))
+    assert (error.code, "at most 134217728 are allowed" in str(error)) == (Code.UNPACKS_TOO_LARGE, True)
+    assert len(rows(tmp_path, zeros(1 << 17, compression=compression))) == 1 << 17
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"use_dictionary": False, "column_encoding": {"v": "DELTA_BYTE_ARRAY"}}],
+    ids=["a dictionary", "shared beginnings"],
+)
+def test_a_word_in_many_rows_takes_its_memory_once_or_in_small_batches(tmp_path, options):
+    """20,000 times 200 KB are 4 GB: in a few kilobytes of Parquet."""
+    data = parquet(pa.table({"v": pa.array(["x" * 200_000]).take(pa.array([0] * 5000))}), **options)
+    assert len(data) < 50_000
+    source = opened(tmp_path, data)
+    for part in source.parts():
+        assert all(batch.nbytes < 150 << 20 for batch in part.batches())
+    assert source.rows == 5000
+
+
+def varint(n: int) -> bytes:
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+
+def footer(
+    groups: bytes, schema: bytes = b"\x19\x2c\x48\x06schema\x15\x02\x00\x15\x02\x25\x00\x18\x01v\x00"
+) -> bytes:
+    """A Parquet file of nothing but a footer, in Thrift: version 1, the schema, 0 rows, these row groups."""
+    thrift = b"\x15\x02" + schema + b"\x16\x00" + groups + b"\x00"
+    return b"PAR1" + thrift + len(thrift).to_bytes(4, "little") + b"PAR1"
+
+
+CHUNK = b"\x26\x00\x1c\x15\x00\x19\x05\x19\x18\x01v\x15\x00\x16\x00\x16\x00\x16\x00\x26\x08\x00\x00"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (footer(b"\x19\xfc" + varint(2**31 - 1)), "footer is damaged"),
+        (footer(b"\x19\xfc" + varint(99_999)), "footer is damaged"),
+        (footer(b"\x1c" * 100_000), "footer is damaged"),
+        (footer(b"\x18" + varint(2**40)), "footer is damaged"),
+        (footer(b"\x26" + b"\xff" * 100), "footer is damaged"),
+        (
+            footer(
+                b"\x19\x3c" + (b"\x19\xfc" + varint(90_000) + CHUNK * 90_000 + b"\x16\x00\x16\x00\x00") * 3
+            ),
+            "footer unpacks to too much",
+        ),
+        (footer(b"\x19\x0c")[:-8] + (40 << 20).to_bytes(4, "little") + b"PAR1", "size that cannot be right"),
+        (
+            b"PAR1" + bytes(17 << 20) + (17 << 20).to_bytes(4, "little") + b"PAR1",
+            "footer is larger than 16 MiB",
+        ),
+    ],
+)
+def test_a_footer_that_would_fill_the_memory_is_refused_before_arrow_sees_it(tmp_path, data, says):
+    error = refusal(tmp_path, data)
+    assert (error.code, says in str(error)) == (Code.UNREADABLE, True), str(error)
+
+
+@pytest.mark.parametrize("change", [1, 1 << 40, -1], ids=["one more", "far more", "one less"])
+def test_a_declared_number_of_rows_that_is_a_lie_is_refused(tmp_path, change):
+    """The number stands in the footer, in each row group and in each column of it; each may lie alone."""
+    n = 1000
+    data = parquet(pa.table({"v": np.arange(float(n))}), compression="none", use_dictionary=False)
+    true, lie = varint(2 * n), varint(2 * (n + change))
+    size = int.from_bytes(data[-8:-4], "little")
+    body, thrift = data[: -8 - size], data[-8 - size : -8]
+    places = [i for i in range(len(thrift)) if thrift.startswith(b"\x16" + true, i)]
+    assert len(places) >= 3
+    for chosen in [[place] for place in places] + [places]:
+        forged = b""
+        last = 0
+        for place in chosen:
+            forged += thrift[last : place + 1] + lie
+            last = place + 1 + len(true)
+        forged += thrift[last:]
+        whole = body + forged + len(forged).to_bytes(4, "little") + b"PAR1"
+        assert refusal(tmp_path, whole).code in (Code.UNREADABLE, Code.TOO_MANY_ROWS)
+
+
 def test_nothing_is_left_beside_the_upload(tmp_path):
     rows(tmp_path, gzip.compress(b"v,y\n1,1\n"))
     assert [path.name for path in tmp_path.iterdir()] == ["upload"]

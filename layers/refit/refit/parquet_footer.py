@@ -16,6 +16,8 @@ from refit.errors import UnreadableFile
 
 LIST_ITEMS = 100_000  # of any list
 DEPTH = 16
+HEADER_BYTES = 1 << 20  # of a page
+PAGES = 100_000  # of a column in a row group; usual are a few hundred
 PARSED_BYTES = 256 << 20  # what Arrow may need for the parsed footer
 _STRUCT, _CHUNK, _ITEM = 200, 1200, 40  # bytes that Arrow needs, about, for each of those
 
@@ -219,37 +221,52 @@ class Pages:
 
 
 def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
-    """Read the headers of a chunk's pages; raises UnreadableFile when they are none. `data` is the whole file."""
+    """Read the headers of a chunk's pages; raises UnreadableFile when they are none, or hold not as many values.
+
+    `data` is the whole file.
+    """
     at, end = chunk.start, chunk.start + chunk.packed
     values = largest = words = 0
     densest = 0.0
     encodings = set()
-    try:
-        while at < end and values < chunk.values:
-            reader = _Reader(data[at : min(end, at + 512)])
-            try:
-                header = reader.struct()
-            except (IndexError, _Damaged):  # statistics of long text
-                reader = _Reader(data[at : min(end, at + (16 << 20))])
-                header = reader.struct()
+    count = 0
+    while at < end:
+        count += 1
+        if count > PAGES:
+            raise UnreadableFile("A column of the Parquet file has too many pages; write larger pages.")
+        try:
+            header, body = _page_header(data, at, end)
             plain, packed = header[2, I32], header[3, I32]
-            if plain < 0 or packed < 0 or packed > end - at:
-                raise _Damaged
+            rows = 0
             if dictionary := header.get((7, STRUCT)):
                 words = max(words, dictionary[1, I32])
             elif page := header.get((5, STRUCT)) or header.get((8, STRUCT)):
                 rows, encoding = page[1, I32], page[2 if (5, STRUCT) in header else 4, I32]
-                if rows < 0:
-                    raise _Damaged
-                values += rows
                 encodings.add(encoding)
-                if encoding not in _BY_WORD and rows:
+                if encoding not in _BY_WORD and rows > 0:
                     densest = max(densest, plain / rows)
-            largest = max(largest, plain)
-            at += reader.at + packed
-    except (_Damaged, IndexError, KeyError, AttributeError, TypeError) as error:
-        message = "A page of the Parquet file is damaged; write the file again."
-        raise UnreadableFile(message) from error
+            if min(plain, packed, rows) < 0 or packed > len(data) - body:
+                raise _Damaged
+        except (_Damaged, IndexError, KeyError, AttributeError, TypeError) as error:
+            if values == chunk.values:
+                break  # all values are there; what follows is no page
+            message = "A page of the Parquet file is damaged; write the file again."
+            raise UnreadableFile(message) from error
+        values += rows
+        largest = max(largest, plain)
+        at = body + packed
+    if values != chunk.values:
+        raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
     return Pages(
         largest, words, encodings <= _BY_WORD, bool(encodings & _BY_WORD), _BY_PREFIX in encodings, densest
     )
+
+
+def _page_header(data: mmap.mmap, at: int, end: int) -> tuple[dict[tuple[int, int], Any], int]:
+    """The header of the page at that place, and where the page itself begins."""
+    reader = _Reader(data[at : min(end, at + 512)])
+    try:
+        return reader.struct(), at + reader.at
+    except (IndexError, _Damaged):  # it is longer: statistics of long text
+        reader = _Reader(data[at : min(end, at + HEADER_BYTES)])
+        return reader.struct(), at + reader.at

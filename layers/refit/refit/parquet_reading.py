@@ -124,14 +124,18 @@ def _plausible(footer: Footer, size: int, limits: Limits) -> None:
 
 
 def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]:
-    """What the pages of the columns of text are; refuses pages that would unpack to more than memory holds."""
+    """What the pages of the columns of text are; refuses a wrong number of rows, and pages that would unpack to more than memory holds."""
     found: dict[int, list[Pages]] = {i: [] for i in text}
     if not footer.rows:
         return found
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for group in footer.groups:
-            for i, chunk in enumerate(group.chunks if group.rows else ()):
-                if i not in text and not may_hide(chunk, PAGE_BYTES):
+            if not group.rows:
+                continue
+            # One column tells whether the footer's rows are those of the pages; else Arrow would drop the rest.
+            smallest = min(group.chunks, key=lambda chunk: chunk.packed, default=None)
+            for i, chunk in enumerate(group.chunks):
+                if i not in text and chunk is not smallest and not may_hide(chunk, PAGE_BYTES):
                     continue
                 pages = read_pages(data, chunk)
                 if pages.largest > PAGE_BYTES:
