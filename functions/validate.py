@@ -11,12 +11,13 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from refit import manifest
 from refit.aws import intake, keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, turn_away, utc_now
 from refit.aws.store import ObjectVersion, open_version
-from refit.batches import Code, Outcome, Reason, Upload, batch_id, is_final, upload_id
-from refit.errors import BadMessage, RefitError, UnknownModel
+from refit.batches import Code, Outcome, Reason, Upload, UploadPart, batch_id, is_final, upload_id
+from refit.errors import BadMessage, RefitError, UnknownModel, UnreadableFile
 from refit.models import ModelSpec, get_model
 from refit.profile import to_json
 from refit.reading import Limits
@@ -131,8 +132,13 @@ def _judge(upload: Upload, spec: ModelSpec, found: ObjectVersion, app: App) -> N
     with tempfile.TemporaryDirectory() as folder:
         path, shard, bad_rows = (Path(folder) / name for name in ("upload", "shard", "bad_rows.csv"))
         upload = replace(upload, sha256=found.save(path))
+        try:
+            upload, paths = _with_parts(upload, path, app)
+        except UnreadableFile as error:
+            _quarantine(upload, Verdict(False, 0, 0, (Reason(error.code, str(error)),), ()), app)
+            return
         verdict = validate_file(
-            path,
+            paths,
             spec.contract,
             limits=Limits(spec.contract.max_rows, 8 * app.settings.max_upload_mb << 20),
             now=upload.uploaded_at,
@@ -146,6 +152,33 @@ def _judge(upload: Upload, spec: ModelSpec, found: ObjectVersion, app: App) -> N
             _accept(upload, spec, verdict, shard, app)
         else:
             _quarantine(upload, verdict, app)
+
+
+def _with_parts(upload: Upload, path: Path, app: App) -> tuple[Upload, list[Path]]:
+    """The upload with the parts that it names, if it is a manifest, and the files to read."""
+    with path.open("rb") as file:
+        document = file.read(manifest.MAX_BYTES + 1)
+    if not manifest.is_manifest(document):
+        return upload, [path]
+    # A repeated delivery reads what an earlier one read, whatever was uploaded meanwhile.
+    pinned = {part.key: part.version_id for part in upload.parts}
+    parts: list[UploadPart] = []
+    paths: list[Path] = []
+    limit = app.settings.max_upload_mb << 20
+    for key in manifest.files_of(document, upload.model):
+        found = open_version(app.s3, app.settings.data_bucket, key, pinned.get(key, ""))
+        if found is None:
+            raise manifest.missing(key)
+        limit -= found.size
+        if limit < 0:
+            raise UnreadableFile(
+                f"The manifest's files are larger than the {app.settings.max_upload_mb} MB that are read of a batch; "
+                "make several batches, or raise MaxUploadMb.",
+                Code.FILE_TOO_LARGE,
+            )
+        paths.append(path.with_name(f"part-{len(parts)}"))
+        parts.append(UploadPart(key, found.version_id, found.save(paths[-1]), found.size))
+    return replace(upload, parts=tuple(parts), sha256=manifest.content_hash(parts)), paths
 
 
 def _list_bad_rows(upload: Upload, verdict: Verdict, path: Path, app: App) -> Verdict:

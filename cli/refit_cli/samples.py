@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refit.contract import ColumnType, Dialect
-from refit.reading import read_table
+from refit.reading import Limits, open_source
 
 MOST_VALUES = 50_000  # different ones of a column that are told apart
 MOST_ROWS, MOST_BYTES = 50_000_000, 16 << 30
@@ -148,10 +148,9 @@ def merged(facts: Sequence[Facts]) -> Facts:
 
 def _opened(path: Path, dialect: Dialect) -> tuple[list[str], str | None, Iterator[pa.RecordBatch]]:
     """Names, the delimiter of a CSV, whose values are all strings, and the rows."""
-    with path.open("rb") as file:
-        delimiter = None if file.read(4) == b"PAR1" else ","
-    table = read_table(path, MOST_ROWS, MOST_BYTES)
-    return table.column_names, delimiter, iter(table.to_batches(max_chunksize=128 << 10))
+    source = open_source(path, Limits(MOST_ROWS, MOST_BYTES), dialect)
+    batches = (batch for part in source.parts() for batch in part.batches())
+    return list(source.names), source.dialect.delimiter if source.dialect else None, batches
 
 
 def _plain(values: pa.Array) -> pa.Array:

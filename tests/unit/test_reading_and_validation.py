@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 
 from refit.batches import Reason
 from refit.contract import Column, ColumnType, Contract
-from refit.errors import UnreadableFile
-from refit.reading import Limits, read_table
+from refit.reading import Limits
 from refit.shard import NAT, Shard, load
 from refit.validation import Code, Verdict, validate_file
 
@@ -176,104 +175,18 @@ def test_a_quoted_word_for_nothing_is_a_word(tmp_path):
     assert column(judged(tmp_path, b'v,y\n"NA",1\n', one("category"))) == ["NA"]
 
 
-PARQUET = parquet(pa.table({"v": [1.0, 2.0], "y": [1.0, 2.0]}))
-INVALID_TEXT = pa.Array.from_buffers(
-    pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
-)
-PACKED = gzip.compress(b"v,y\n1,1\n" * 500)
-
-
-@pytest.mark.parametrize(
-    ("data", "says"),
-    [
-        (b"", "empty (0 bytes)"),
-        (b"\n\n", "Not readable as CSV"),
-        (b"v,y", "Not readable as CSV"),
-        (b"v,y\n1,2,3\n", "Expected 2 columns, got 3; write"),
-        (b"v,y\n\xe9,1\n", "invalid UTF8"),
-        (b"\xe9,y\n1,1\n", "Not readable as CSV"),
-        ("v,y\n1,1\n".encode("utf-16"), "NUL bytes"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0", "NUL bytes"),
-        (gzip.compress(PARQUET), "NUL bytes"),
-        (PACKED[:-9], "Compressed file ended"),
-        (PACKED[:10] + b"\xff" * 20 + PACKED[30:], "Not readable as CSV"),
-        (PACKED[:-8] + b"\0" * 8, "CRC check failed"),
-        (b"PAR1", "Not readable as Parquet"),
-        (PARQUET[:-6], "Not readable as Parquet"),
-        (parquet(pa.table({"v": INVALID_TEXT, "y": [1.0]})), "Invalid UTF8"),
-        (parquet(pa.table({"v": [[1.0]], "y": [1.0]})), "Nested columns: v; flatten"),
-        (
-            parquet(
-                pa.table({"v": pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((1, 2))), "y": [1.0]})
-            ),
-            "Nested columns: v",
-        ),
-    ],
-)
-def test_bytes_that_are_no_table_are_unreadable_with_a_reason(tmp_path, data, says):
-    verdict = judged(tmp_path, data, one("category"))
-    code = Code.EMPTY_FILE if not data else Code.NESTED_COLUMN if "Nested" in says else Code.UNREADABLE
-    assert (verdict.accepted, verdict.shard, codes(verdict.reasons)) == (False, None, [code])
-    assert says in verdict.reasons[0].message
-
-
-def test_a_reason_quotes_no_row_of_the_file(tmp_path):
-    """Reasons are logged and announced; what the rows hold is not."""
-    verdict = judged(tmp_path, b"v,y\nhidden,2,3\n", one("category"))
-    assert "hidden" not in verdict.reasons[0].message
-
-
-def test_damaged_pages_are_noticed(tmp_path):
-    """A flipped bit within a page would else be a wrong number that nobody sees."""
-    data = bytearray(
-        parquet(
-            pa.table({"v": np.arange(1000.0), "y": np.arange(1000.0)}),
-            write_page_checksum=True,
-            compression="none",
-            use_dictionary=False,
-        )
-    )
-    data[2000] ^= 1
-    assert codes(judged(tmp_path, bytes(data), one("number")).reasons) == [Code.UNREADABLE]
-
-
-@pytest.mark.parametrize("data", [b"v,y\n1,1\n2,2\n3,3\n", gzip.compress(b"v,y\n1,1\n2,2\n3,3\n")])
-def test_more_rows_or_bytes_than_allowed_are_refused_in_csv(tmp_path, data):
-    contract = replace(one("number"), max_rows=2)
-    assert "3 rows, at most 2 are allowed" in judged(tmp_path, data, contract).reasons[0].message
-    verdict = judged(tmp_path, data, one("number"), max_bytes=15)
-    assert (
-        "at most 15 are allowed" in verdict.reasons[0].message or "more than 15" in verdict.reasons[0].message
-    )
-    assert judged(tmp_path, data, replace(contract, max_rows=3), max_bytes=16).accepted
-
-
-def test_more_rows_or_bytes_than_allowed_are_refused_in_parquet_before_they_are_read(tmp_path):
-    data = parquet(pa.table({"v": np.arange(1000.0), "y": np.arange(1000.0)}))
-    verdict = judged(tmp_path, data, replace(one("number"), max_rows=999))
-    assert "1000 rows, at most 999" in verdict.reasons[0].message
-    assert (
-        "at most 15000 are allowed"
-        in judged(tmp_path, data, one("number"), max_bytes=15_000).reasons[0].message
-    )
-
-
-def test_a_decompression_bomb_ends_at_the_limit(tmp_path):
-    bomb = gzip.compress(b"v,y\n" + b"1,1\n" * 5_000_000)
-    assert len(bomb) < 100_000
-    verdict = judged(tmp_path, bomb, one("number"), max_bytes=4 << 20)
-    assert "more than 4194304 bytes" in verdict.reasons[0].message
-
-
-def test_nothing_is_left_beside_the_upload(tmp_path):
-    judged(tmp_path, gzip.compress(CSV))
-    assert [path.name for path in tmp_path.iterdir()] == ["upload"]
-
-
-def test_read_table_raises_for_callers_that_want_the_table(tmp_path):
-    (tmp_path / "f").write_bytes(b"")
-    with pytest.raises(UnreadableFile):
-        read_table(tmp_path / "f", 10, 1000)
+def test_what_cannot_be_read_is_quarantined_with_the_code_of_its_refusal(tmp_path):
+    """Which bytes are refused, and how, tests/unit/test_reading.py holds."""
+    for data, code in (
+        (b"", Code.EMPTY_FILE),
+        (b"PAR1", Code.UNREADABLE),
+        (b"v,y\n\xe9,1\n", Code.WRONG_ENCODING),
+    ):
+        verdict = judged(tmp_path, data, one("category"))
+        assert (verdict.accepted, verdict.shard, codes(verdict.reasons)) == (False, None, [code])
+    nested = parquet(pa.table({"v": [[1.0]], "y": [1.0]}))
+    (reason,) = judged(tmp_path, nested, one("category")).reasons
+    assert (reason.code, reason.column) == (Code.NESTED_COLUMN, "v")
 
 
 KINDS = st.sampled_from(["number", "integer", "category", "boolean", "timestamp", "text"])

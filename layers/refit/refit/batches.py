@@ -70,6 +70,16 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class UploadPart:
+    """One of the files that a manifest names, as it was when the batch was taken in."""
+
+    key: str
+    version_id: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Upload:
     """The record of one object version. Times are ISO 8601 in UTC."""
 
@@ -94,6 +104,7 @@ class Upload:
     announced: bool = False  # others know; of an accepted one the profile is in place
     retracted: str = ""  # who, when and why; empty when not retracted
     removed: str = ""  # when the object version was deleted for its age; the record stays
+    parts: tuple[UploadPart, ...] = ()  # of a manifest; its sha256 is then of what they hold
     revision: int = 0
 
 

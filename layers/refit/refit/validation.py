@@ -26,7 +26,7 @@ from refit.columns import Typed, arrow_indices, arrow_words, text_of, truths, ty
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
-from refit.reading import Limits, NotAsTyped, Part, Source, open_source
+from refit.reading import Limits, NotAsTyped, Part, Source, open_source, swap_decimal
 from refit.repeats import Repeats
 from refit.shard import NAT, Writer, chunk_bytes, hash_words, kind_of, mix, packed_values
 from refit.tally import MAX_BYTES, MAX_WORDS, PIECE, CategoryTally, NumberTally
@@ -145,6 +145,12 @@ def _judge(task: _Task, types: Mapping[str, ColumnType] | None) -> Verdict:
 
 
 # ---------------------------------------------------------------- the layout
+
+
+def _with_points(array: pa.Array, column: Column, source: Source) -> pa.Array:
+    """Numbers of a CSV that is declared to have decimal commas, as the checks know them."""
+    commas = source.dialect is not None and source.dialect.decimal == "," and not source.typed
+    return swap_decimal(array) if commas and column.type in NUMERIC else array
 
 
 def _layout(source: Source, contract: Contract) -> Iterator[Reason]:
@@ -451,7 +457,7 @@ class _PartPass:
         for mask, _, _ in broken:
             bad |= mask
         if broken and self.task.bad_rows:
-            if self.job.source.kind == "csv" and self.job.source.types:
+            if self.job.source.typed:
                 raise NotAsTyped  # the list shows cells as they were written
             at = np.flatnonzero(bad)[: LISTED - len(self.found.listed)]
             reasons = [tuple((code, name) for mask, code, name in broken if mask[i]) for i in at]
@@ -465,7 +471,7 @@ class _PartPass:
         found, name = self.found.columns[column.name], column.name
         if column.type is ColumnType.CATEGORY and self.words[name].full:
             self._put_away(name)
-        values = typed(array, column.type)
+        values = typed(_with_points(array, column, self.job.source), column.type)
         if values.null is not None:
             found.nulls += int(np.count_nonzero(values.null))
         empty = values.null
@@ -691,7 +697,7 @@ def _doubled(
                             before.add(key)
                         doubled += (at[again] + row).tolist()
                         if again and task.bad_rows and len(listed) < LISTED:
-                            if source.kind == "csv" and source.types:
+                            if source.typed:
                                 raise NotAsTyped
                             few = at[again][: LISTED - len(listed)]
                             listed += _rows_of(batch, few, row, [((Code.DUPLICATE_KEY, label),)] * len(few))

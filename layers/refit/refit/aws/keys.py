@@ -2,6 +2,7 @@
 
 data bucket                 written by people
   incoming/<model>/<name>
+  parts/<model>/<name>       what manifests under incoming/ name; raises no event (refit/manifest.py)
 store bucket                written by Refit
   accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
                                                        (the shard's name is from its first format)
