@@ -501,7 +501,7 @@ def test_numbers_with_a_decimal_comma(tmp_path):
 def test_rows_are_whole_wherever_a_block_is_cut(tmp_path, quoted, end):
     """Blocks are cut every megabyte, here at every possible place of a row and of a character."""
     row = quoted[:-1]
-    count = 3_500_000 // len(row)
+    count = 2_500_000 // len(row)
     data = b"v,y" + end + (row + end) * count
     source = opened(tmp_path, data)
     tables = [batch for part in source.parts() for batch in part.batches()]

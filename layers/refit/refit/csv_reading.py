@@ -354,14 +354,12 @@ def _quotes(data: bytes, delimiter: bytes, quote: bytes) -> np.ndarray:
         return places
     ends = np.zeros(256, bool)
     ends[list(delimiter + b"\r\n")] = True
-    adjacent = np.diff(places) == 1
-    opens = ends[view[np.maximum(places - 1, 0)]]
-    opens[0] |= places[0] == 0
-    opens[1:] |= adjacent
-    closes = ends[view[np.minimum(places + 1, len(view) - 1)]]
-    closes[-1] |= places[-1] == len(view) - 1
-    closes[:-1] |= adjacent
-    if opens[0::2].all() and closes[1::2].all():
+    beside = ends.copy()
+    beside[quote[0]] = True  # doubled
+    before, after = view[places[0::2] - 1], view[np.minimum(places[1::2] + 1, len(view) - 1)]
+    if places[0] == 0:
+        before[0] = quote[0]
+    if beside[before].all() and beside[after].all():
         return places
     return _quotes_one_by_one(data, places.tolist(), ends.tolist())
 

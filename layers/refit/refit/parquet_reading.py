@@ -64,13 +64,11 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     options["read_dictionary"] = [schema.names[i] for i in few]
     row = float(sum(_width(field.type) for field in schema))
     doubled = Counter(schema.names)
-    for i in text:
-        if i not in few or doubled[schema.names[i]] > 1:
-            name = schema.names[i]
-            once = doubled[name] == 1
-            row += (
-                _text_bytes(path, metadata, options, footer, name, pages[i], limits) if once else CELL_BYTES
-            )
+    rest = {schema.names[i]: pages[i] for i in text if i not in few and doubled[schema.names[i]] == 1}
+    row += sum(CELL_BYTES for i in text if doubled[schema.names[i]] > 1)
+    if rest:
+        with pq.ParquetFile(path, metadata=metadata, **{**options, "read_dictionary": list(rest)}) as file:
+            row += sum(_text_bytes(file, footer, name, pages, limits) for name, pages in rest.items())
     batch_rows = int(max(64, min(BATCH_ROWS, BATCH_BYTES // max(1.0, row))))
     names = tuple(schema.names)
     parts = []
@@ -146,27 +144,18 @@ def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]
     return found
 
 
-def _text_bytes(
-    path: Path,
-    metadata: pq.FileMetaData,
-    options: dict[str, object],
-    footer: Footer,
-    name: str,
-    pages: list[Pages],
-    limits: Limits,
-) -> float:
+def _text_bytes(file: pq.ParquetFile, footer: Footer, name: str, pages: list[Pages], limits: Limits) -> float:
     """At most so many bytes a row of that column takes, on average over a batch, when it is read as plain text."""
     if any(each.by_prefix for each in pages):
         return limits.max_cell_bytes
     most = max((each.densest for each in pages), default=0.0)
     groups = [i for i, group in enumerate(footer.groups) if group.rows]
-    with pq.ParquetFile(path, metadata=metadata, **{**options, "read_dictionary": [name]}) as file:
-        for i, each in zip(groups, pages, strict=True):
-            if each.some_by_word:  # a word may be large, and stand in every row
-                batch = next(file.iter_batches(1, row_groups=[i], columns=[name], use_threads=False))
-                most = max([most, *(largest(column.dictionary) for column in batch.columns)])
-            if most > limits.max_cell_bytes:
-                raise cell_too_large(name, limits)
+    for i, each in zip(groups, pages, strict=True):
+        if each.some_by_word:  # a word may be large, and stand in every row
+            batch = next(file.iter_batches(1, row_groups=[i], columns=[name], use_threads=False))
+            most = max([most, *(largest(column.dictionary) for column in batch.columns)])
+        if most > limits.max_cell_bytes:
+            raise cell_too_large(name, limits)
     return most
 
 
