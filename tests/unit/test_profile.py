@@ -133,6 +133,7 @@ LARGE = {
     "mostly zeros": lambda rng, n: rng.integers(-300, 2, n).clip(0),
     "both signs": lambda rng, n: rng.normal(0, 1, n),
     "wide": lambda rng, n: rng.normal(0, 1, n) * 10.0 ** rng.integers(-150, 120, n),
+    "whole numbers that grow": lambda rng, n: (rng.random(n) * 2.0 ** np.linspace(1, 40, n)).astype(int) - 3,
     "late and small": lambda rng, n: np.where(np.arange(n) < n - 5, rng.integers(0, 9, n), 1e-9),
     "a level with gaps": lambda rng, n: np.where(rng.random(n) < 0.1, 0, rng.normal(1013, 7, n)),
     "negative": lambda rng, n: -rng.lognormal(0, 1, n),
@@ -167,7 +168,7 @@ def test_what_is_counted_of_many_rows_is_what_numpy_counts(kind):
         true = np.quantile(values, share, method="inverted_cdf")
         width = 2.0 ** (found.sketch.shift - 52)
         assert abs(found.sketch.quantile(share) - true) <= width * abs(true)
-    whole = NumberTally()
+    whole = NumberTally(whole=bool(np.all(values == np.floor(values))))
     whole.add(values, values.min(), values.max())
     again = whole.profile(len(values))
     assert again.sketch.keys.tolist() == found.sketch.keys.tolist()

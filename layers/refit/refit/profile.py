@@ -41,7 +41,8 @@ class Distinct:
     @staticmethod
     def of(hashes: np.ndarray) -> Distinct:
         """Of uint64 hashes in any order, repeated or not."""
-        return Distinct(np.unique(hashes)[:_HASHES])
+        ranked = np.sort(hashes)
+        return Distinct(ranked[np.append(True, ranked[1:] != ranked[:-1])[: len(ranked)]][:_HASHES])
 
     def merged(self, other: Distinct) -> Distinct:
         return Distinct.of(np.concatenate([self.hashes, other.hashes]))

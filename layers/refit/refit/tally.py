@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
@@ -43,13 +44,14 @@ _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2 ** 64 over the golden ratio: Knuth'
 class NumberTally:
     """Counts finite numbers."""
 
-    def __init__(self, room: Room | None = None) -> None:
-        """`room` may be shared by all tallies of one thread."""
+    def __init__(self, room: Room | None = None, whole: bool = False) -> None:
+        """`room` may be shared by all tallies of one thread; `whole`: all values will be whole numbers."""
         self.count, self.mean, self.m2 = 0, 0.0, 0.0
         self.min, self.max = math.inf, -math.inf
         self._room = room or Room()
         self._distinct = _Smallest()
         self._bins = _Bins()
+        self._whole = whole
 
     def add(self, values: np.ndarray, low: float, high: float) -> None:
         """Count finite float64 values, shape (n,); `low` and `high` are the least and the largest."""
@@ -62,7 +64,8 @@ class NumberTally:
     def _piece(self, values: np.ndarray, low: float, high: float) -> None:
         n, room = len(values), self._room
         zeros = low <= 0 <= high
-        self._bins.reach(values, low, high)
+        self._reach(lambda: self._bins.reach(values, low, high))
+        apart = self._whole and self._bins.apart
         with np.errstate(over="ignore", invalid="ignore"):
             # Deviations from the mean of the first block, a quarter of the piece or more: digits are not lost.
             first = values[:BLOCK]
@@ -78,11 +81,15 @@ class NumberTally:
                 m2 += float(np.einsum("i,i->", floats, floats))
                 if zeros:
                     block = np.add(block, 0.0, out=floats)  # one zero of both
-                self._distinct.add_numbers(block, room)
+                if not apart:
+                    self._distinct.add_numbers(block, room)
                 self._bins.place(block, room.places[start : start + len(block)], room, low, high)
         if not self._bins.count(values, room.places[:n], low, high):
             # A magnitude lies below all that the table reaches to.
-            self._bins.reach_down(values)
+            self._reach(lambda: self._bins.reach_down(values))
+            if apart and not self._bins.apart:
+                for start in range(0, n, BLOCK):
+                    self._distinct.add_numbers(values[start : start + BLOCK] + 0.0, room)
             for start in range(0, n, BLOCK):
                 block = values[start : start + BLOCK]
                 self._bins.place(block, room.places[start : start + len(block)], room, low, high)
@@ -95,8 +102,22 @@ class NumberTally:
         self.mean, self.m2 = merge_moments((self.count, self.mean, self.m2), (n, mean, m2))
         self.count += n
 
+    def _reach(self, change: Callable[[], None]) -> None:
+        """Have the bins change; of whole numbers that lay one in a bin, what they were is remembered first."""
+        before = self._bins.apart and self._whole and self._bins.sketch_as_it_is()
+        change()
+        if before and not self._bins.apart:
+            self._remember(before)
+
+    def _remember(self, bins: Sketch) -> None:
+        values = np.where(bins.keys < 0, bins.edges()[1], bins.edges()[0])
+        for start in range(0, len(values), BLOCK):
+            self._distinct.add_numbers(values[start : start + BLOCK] + 0.0, self._room)
+
     def profile(self, rows: int) -> NumberProfile:
         """The profile of a column of so many rows; those that were not counted are null."""
+        if self._whole and self._bins.apart:
+            self._remember(self._bins.sketch_as_it_is())
         return NumberProfile(
             rows,
             rows - self.count,
@@ -178,6 +199,11 @@ class _Bins:
         self._shift = 0
         self._first = 0  # key less the place in the table
 
+    @property
+    def apart(self) -> bool:
+        """Whether no two whole numbers share a bin."""
+        return self._high < 0 or (self._high >> 52) - 1023 <= 52 - self._shift
+
     def reach(self, values: np.ndarray, low: float, high: float) -> None:
         """Have the table reach to the largest magnitude, and to the least where that is known."""
         if low > 0 or high < 0:
@@ -208,6 +234,8 @@ class _Bins:
         np.subtract(out, self._first, out=out)
         if low <= 0 <= high:
             np.maximum(out, 0, out=out)
+            if self._first < 0:  # the key of the least is that of zero
+                out[values == 0] = 0
         if low < 0:
             sign = np.right_shift(bits, 63, out=room.integers[: len(bits)])
             np.bitwise_and(sign, SPAN + 1, out=sign)
@@ -245,6 +273,10 @@ class _Bins:
         self._shift, self._first, self._low, self._high = shift, first, low, high
 
     def sketch(self) -> Sketch:
+        return self.sketch_as_it_is().bounded()
+
+    def sketch_as_it_is(self) -> Sketch:
+        """All bins of the table that are occupied."""
         zeros = 0
         if not len(self._table):
             keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -257,7 +289,7 @@ class _Bins:
         if zeros:
             at = int(np.searchsorted(keys, 0))
             keys, counts = np.insert(keys, at, 0), np.insert(counts, at, zeros)
-        return Sketch(self._shift, keys, counts).bounded()
+        return Sketch(self._shift, keys, counts)
 
 
 def _bits(value: float) -> int:
@@ -288,11 +320,15 @@ class CategoryTally:
         """
         met = np.flatnonzero(seen)
         begins, sizes = places[:-1][met].astype(np.int64), np.diff(places)[met].astype(np.int64)
-        hashes, first, place = np.unique(
-            hash_words(body, places)[met], return_index=True, return_inverse=True
-        )
-        counts = np.bincount(place, counts[met], len(hashes)).astype(np.int64)
-        seen = np.bincount(place, seen[met], len(hashes)).astype(np.int64)
+        hashes, counts, seen = hash_words(body, places)[met], counts[met], seen[met]
+        first = np.argsort(hashes)
+        hashes, counts, seen = hashes[first], counts[first], seen[first]
+        again = hashes[1:] == hashes[:-1]
+        if again.any():  # a dictionary may hold a word twice
+            starts = np.flatnonzero(np.append(True, ~again))
+            first = np.minimum.reduceat(first, starts)
+            counts, seen = np.add.reduceat(counts, starts), np.add.reduceat(seen, starts)
+            hashes = hashes[starts]
         some = counts > 0
         self.count += int(counts.sum())
         self._buckets += bucketed(hashes[some], counts[some])
@@ -344,9 +380,9 @@ class CategoryTally:
     def profile(self, rows: int) -> CategoryProfile:
         """The profile of a column of so many rows; those that were not counted are null."""
         likely = np.flatnonzero(self._counts)
-        if len(likely) > MAX_CATEGORIES:  # only those that may be among the most frequent are spelled out
-            least = np.partition(self._counts[likely], -MAX_CATEGORIES)[-MAX_CATEGORIES]
-            likely = likely[self._counts[likely] >= least]
+        if len(likely) > MAX_CATEGORIES:  # of those that are as frequent, the ones with the smallest hashes
+            order = np.lexsort((self._hashes[likely], -self._counts[likely]))
+            likely = np.sort(likely[order[:MAX_CATEGORIES]])
         counts = Counter(dict(zip(self._texts(likely), self._counts[likely].tolist(), strict=True)))
         kept, _ = most_frequent(counts)
         return CategoryProfile(

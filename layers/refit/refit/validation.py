@@ -399,7 +399,11 @@ class _PartPass:
         self.job, self.task = job, job.task
         self.found = _Found({column.name: _ColumnFound() for column in job.columns})
         room = Room()
-        self.numbers = {c.name: NumberTally(room) for c in job.columns if c.type in NUMERIC}
+        self.numbers = {
+            c.name: NumberTally(room, c.type is not ColumnType.NUMBER)
+            for c in job.columns
+            if c.type in NUMERIC
+        }
         self.words = {c.name: _Vocabulary(c) for c in job.columns if c.type is ColumnType.CATEGORY}
         self.places = [job.source.names.index(column.name) for column in job.columns]
         learned = [column.name for column in job.columns if column.type is not ColumnType.TEXT]
