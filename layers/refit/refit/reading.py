@@ -222,7 +222,10 @@ def _named(kind: str) -> Iterator[None]:
 def _open_parquet(path: Path) -> pq.ParquetFile:
     kinds = pq.read_schema(path)
     text = [f.name for f in kinds if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    return pq.ParquetFile(path, page_checksum_verification=True, memory_map=True, read_dictionary=text)
+    # Mapped pages would count as memory, and whole column chunks be held without the buffer.
+    return pq.ParquetFile(
+        path, page_checksum_verification=True, buffer_size=1 << 16, pre_buffer=False, read_dictionary=text
+    )
 
 
 def open_source(
