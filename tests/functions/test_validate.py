@@ -1,5 +1,6 @@
 import io
 import json
+from csv import reader
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,21 @@ def test_a_bad_upload_is_quarantined_with_all_its_reasons(stack):
     assert event["detail-type"] == "Batch Quarantined"
     assert len(event["detail"]["reasons"]) == 4
     assert stack.versions_of("accepted/") == []
+
+
+def test_the_rows_of_a_bad_upload_are_listed_beside_its_reasons(stack):
+    frame = flights(100)
+    frame.loc[[3, 70], "distance"] = -1.0
+    upload = stack.upload("bad.parquet", frame)
+    assert upload.outcome is Outcome.QUARANTINED
+    (told,) = [warning for warning in upload.warnings if warning.code == Code.BAD_ROWS_LISTED]
+    key = keys.bad_rows("flights", upload.upload_id)
+    assert told.message.endswith(f"s3://{stack.app.settings.store_bucket}/{key}")
+    rows = list(reader(io.StringIO(stack.app.store.get(key).decode())))
+    assert [row[:3] for row in rows[1:]] == [
+        ["4", "out_of_range", "distance"],
+        ["71", "out_of_range", "distance"],
+    ]
 
 
 def test_bytes_that_are_no_table_are_quarantined(stack):

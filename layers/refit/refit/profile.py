@@ -22,7 +22,7 @@ from refit.shard import hash_words, packed
 MAX_BINS = 1024
 MAX_CATEGORIES = 1000
 BUCKETS = 256
-SPAN = 1 << 16  # bins that magnitudes may spread over, occupied or not
+SPAN = 1 << 15  # bins that magnitudes may spread over, occupied or not
 _HASHES = 256
 _EXPONENT = 52  # bits of a float64 below its exponent
 _TOP = np.int64(0x7FF << _EXPONENT)
@@ -41,7 +41,8 @@ class Distinct:
     @staticmethod
     def of(hashes: np.ndarray) -> Distinct:
         """Of uint64 hashes in any order, repeated or not."""
-        return Distinct(np.unique(hashes)[:_HASHES])
+        ranked = np.sort(hashes)
+        return Distinct(ranked[np.append(True, ranked[1:] != ranked[:-1])[: len(ranked)]][:_HASHES])
 
     def merged(self, other: Distinct) -> Distinct:
         return Distinct.of(np.concatenate([self.hashes, other.hashes]))

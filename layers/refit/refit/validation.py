@@ -29,7 +29,7 @@ from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile
 from refit.reading import Limits, NotAsTyped, Part, Source, open_source, swap_decimal
 from refit.repeats import Repeats
 from refit.shard import NAT, Writer, chunk_bytes, hash_words, kind_of, mix, packed_values
-from refit.tally import MAX_BYTES, MAX_WORDS, PIECE, CategoryTally, NumberTally
+from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
@@ -404,8 +404,12 @@ class _PartPass:
     def __init__(self, job: _Job) -> None:
         self.job, self.task = job, job.task
         self.found = _Found({column.name: _ColumnFound() for column in job.columns})
-        room = np.empty(PIECE, np.int64)
-        self.numbers = {c.name: NumberTally(room) for c in job.columns if c.type in NUMERIC}
+        room = Room()
+        self.numbers = {
+            c.name: NumberTally(room, c.type is not ColumnType.NUMBER)
+            for c in job.columns
+            if c.type in NUMERIC
+        }
         self.words = {c.name: _Vocabulary(c) for c in job.columns if c.type is ColumnType.CATEGORY}
         self.places = [job.source.names.index(column.name) for column in job.columns]
         learned = [column.name for column in job.columns if column.type is not ColumnType.TEXT]
