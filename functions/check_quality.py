@@ -59,6 +59,8 @@ def champion_score(
     estimator: Any, version: Version, shard: Shard, spec: ModelSpec
 ) -> tuple[float | None, int]:
     """Score on the labelled rows and their number; None where the metric is not defined."""
+    if spec.contract.target not in shard.columns:  # a late event of a batch from before it was the target
+        return None, 0
     labelled = shard.take(~shard.is_null(spec.contract.target))
     if not labelled.rows:
         return None, 0

@@ -372,3 +372,12 @@ def test_a_champion_of_the_older_contract_serves_and_is_scored_on_batches_of_the
     assert scored["score"] > 0.5
     checked = stack.call("check_drift", stack.profile_event("check_drift", new.batch_id))
     assert checked["version"]
+
+
+def test_a_late_check_of_a_batch_from_before_the_target_of_today_has_no_score(stack, configure, tmp_path):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    old = stack.upload("2013-02.parquet", flights(400, month=2))
+    redeclared(configure, tmp_path, {'target = "late"': 'target = "delayed"', "late = {": "delayed = {"})
+    checked = stack.call("check_quality", stack.profile_event("check_quality", old.batch_id))
+    assert (checked["score"], checked["rows"]) == (None, 0)
+    assert stack.call("check_drift", stack.profile_event("check_drift", old.batch_id))["drifted"] == []

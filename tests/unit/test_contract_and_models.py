@@ -423,8 +423,8 @@ def test_a_mistake_in_the_dialect_is_named(tmp_path, line, key, fix):
         ('type = "number", since = 0', "columns.x.since", "from 1 to contract.version"),
         ('type = "number", fill = 1', "columns.x.fill", "since which version, as since = 2"),
         ('type = "number", since = 2, fill = "1"', "columns.x.fill", "must be a number, not '1'"),
-        ('type = "number", since = 2, fill = inf', "columns.x.fill", "must be a number, not inf"),
-        ('type = "integer", since = 2, fill = 1.5', "columns.x.fill", "must be a integer, not 1.5"),
+        ('type = "number", since = 2, fill = inf', "columns.x.fill", "must be a finite number, not inf"),
+        ('type = "integer", since = 2, fill = 1.5', "columns.x.fill", "must be a whole number, not 1.5"),
         ('type = "boolean", since = 2, fill = 1', "columns.x.fill", "must be true or false, not 1"),
         ('type = "text", since = 2, fill = "a"', "columns.x.fill", "is not for a text"),
         (
@@ -485,7 +485,7 @@ OLDER = {"x": "integer", "c": "category", "at": "timestamp", "note": "text", "y"
         ({"c": "text"}, ""),  # no longer learned from
         ({"new": "category"}, ""),  # given its fill, or missing
         ({"note": "category"}, ""),  # was not in the batch: as new
-        ({"x": "category"}, "column 'x' was a integer"),
+        ({"x": "category"}, "column 'x' was an integer"),
         ({"c": "number"}, "column 'c' was a category"),
     ],
 )

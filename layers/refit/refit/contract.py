@@ -107,7 +107,7 @@ class Contract:
             was = ColumnType(older.get(column.name, ColumnType.TEXT))
             # A text is not in the batch: the column begins where it became something else.
             if column.name in used and was is not ColumnType.TEXT and not same_kind(was, column.type):
-                return f"column {column.name!r} was a {was}"
+                return f"column {column.name!r} was {'an' if was is ColumnType.INTEGER else 'a'} {was}"
         return ""
 
     @property

@@ -436,7 +436,8 @@ class _Reader:
         elif isinstance(value, bool | str):
             self.mistake(key, f"must be a number, not {value!r}")
         elif not math.isfinite(value) or (kind is ColumnType.INTEGER and value != int(value)):
-            self.mistake(key, f"must be a {kind}, not {value!r}")
+            what = "a whole number" if kind is ColumnType.INTEGER else "a finite number"
+            self.mistake(key, f"must be {what}, not {value!r}")
         else:
             return float(value)
         return float(value) if isinstance(value, bool) else None
