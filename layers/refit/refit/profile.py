@@ -12,17 +12,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 
 from refit.contract import NUMERIC, ColumnType
-from refit.shard import Shard
+from refit.shard import Shard, _hash
 
 MAX_BINS = 512
 MAX_CATEGORIES = 1000
+BUCKETS = 256
 _FINEST = 32  # bits cut off at first: bins are 1e-6 of the value wide
 _SIGN = np.uint64(1 << 63)
 
@@ -70,6 +71,25 @@ class Sketch:
         return Sketch(shift, keys, counts).bounded()
 
 
+def aligned(a: Sketch, b: Sketch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both sketches on common bins in value order: lower and upper edges, counts of a, counts of b; shape (bins,) each."""
+    shift = max(a.shift, b.shift)
+    a, b = a.coarsened(shift), b.coarsened(shift)
+    keys = np.union1d(a.keys, b.keys).astype(np.uint64)
+    found = []
+    for sketch in (a, b):
+        counts = np.zeros(len(keys), np.int64)
+        counts[np.searchsorted(keys, sketch.keys)] = sketch.counts
+        found.append(counts)
+    lower = keys << np.uint64(shift)
+    return _value(lower), _value(lower | np.uint64((1 << shift) - 1)), found[0], found[1]
+
+
+def _value(ordered: np.ndarray) -> np.ndarray:
+    """The float64 that the sketch's ordered bits stand for."""
+    return np.where(ordered & _SIGN, ordered ^ _SIGN, ~ordered).astype(np.uint64).view(np.float64)
+
+
 @dataclass(frozen=True)
 class NumberProfile:
     """Of a number, integer or boolean column. `m2` is the sum of squared deviations from the mean."""
@@ -100,17 +120,24 @@ class NumberProfile:
 
 @dataclass(frozen=True)
 class CategoryProfile:
-    """Counts of the most frequent values; `other` counts the rows of all values beyond MAX_CATEGORIES."""
+    """Counts of the most frequent values; `other` counts the rows of all values beyond MAX_CATEGORIES.
+
+    `buckets`, shape (BUCKETS,): rows by the leading bits of the word's hash, all words; None in old documents.
+    """
 
     rows: int
     nulls: int
     counts: Mapping[str, int]
     other: int = 0
+    buckets: np.ndarray | None = field(default=None, compare=False)
 
     def merged(self, other: CategoryProfile) -> CategoryProfile:
         total = Counter(self.counts)
         total.update(other.counts)
-        return _bounded(self.rows + other.rows, self.nulls + other.nulls, total, self.other + other.other)
+        known = self.buckets is not None and other.buckets is not None
+        buckets = self.buckets + other.buckets if known else None  # type: ignore[operator]
+        merged = _bounded(self.rows + other.rows, self.nulls + other.nulls, total, self.other + other.other)
+        return replace(merged, buckets=buckets)
 
 
 ColumnProfile = NumberProfile | CategoryProfile
@@ -160,8 +187,14 @@ def profile(shard: Shard, time: str | None = None) -> Profile:
             words = shard.vocabularies[name]
             tally = np.bincount(values[~null], minlength=len(words))
             counts = Counter({words[i]: int(n) for i, n in enumerate(tally) if n})
-            columns[name] = _bounded(shard.rows, nulls, counts, 0)
+            columns[name] = replace(_bounded(shard.rows, nulls, counts, 0), buckets=bucketed(counts))
     return Profile(shard.rows, columns, period(shard, time))
+
+
+def bucketed(counts: Mapping[str, int]) -> np.ndarray:
+    """Rows by the leading bits of the word's hash, shape (BUCKETS,)."""
+    places = np.array([int(_hash(word)) >> 56 for word in counts], dtype=np.int64)
+    return np.bincount(places, list(counts.values()) or None, BUCKETS).astype(np.int64)
 
 
 def period(shard: Shard, time: str | None) -> tuple[str, str] | None:
@@ -212,6 +245,7 @@ def to_json(value: Profile) -> dict[str, Any]:
                 "nulls": column.nulls,
                 "counts": dict(column.counts),
                 "other": column.other,
+                "buckets": None if column.buckets is None else column.buckets.tolist(),
             }
     return {"format": 1, "rows": value.rows, "period": value.period, "columns": columns}
 
@@ -225,7 +259,9 @@ def from_json(document: Mapping[str, Any]) -> Profile:
             high = -math.inf if c["max"] is None else c["max"]
             columns[name] = NumberProfile(c["rows"], c["nulls"], c["mean"], c["m2"], low, high, sketch)
         else:
-            columns[name] = CategoryProfile(c["rows"], c["nulls"], c["counts"], c["other"])
+            buckets = c.get("buckets")
+            buckets = None if buckets is None else np.array(buckets, np.int64)
+            columns[name] = CategoryProfile(c["rows"], c["nulls"], c["counts"], c["other"], buckets)
     period = tuple(document["period"]) if document["period"] else None
     return Profile(document["rows"], columns, period)
 
