@@ -14,21 +14,16 @@ The control (employment in Massachusetts, 2015 to 2018, from nannyml's wheel) an
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
 import math
 import sys
-import time
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from refit.contract import ColumnType
-from refit.drift import BUDGET, DriftReport, compare
+from refit.drift import DriftReport, compare
 from refit.profile import MAX_CATEGORIES, CategoryProfile, ColumnProfile, NumberProfile, Profile, profile
 from refit.shard import Shard
 

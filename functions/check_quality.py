@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from refit.aws import alarms, inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger, refusing, utc_now
+from refit.drift import DriftReport, compare, told
+from refit.errors import ArtifactError
 from refit.evaluation import quality_floor
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
+from refit.profile import from_json
 from refit.records import Quality, Version
 from refit.shard import Shard, load
-from refit.training import encode_labels, frame_of_shard, predict
+from refit.training import PREDICTION, encode_labels, frame_of_shard, predict, prediction_profile
 
 LOOK_BACK = 5  # generations
 
@@ -28,10 +32,25 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         return {"model": model, "batch_id": batch, "skipped": "no champion that has not learned from it"}
     version = serving.recorded(app.registry, model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
-    value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
+    estimator = serving.load_version(app.store, version)
+    value, rows = champion_score(estimator, version, shard, spec)
     note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
     floor = quality_floor(version.tested_score, version.tested_low, version.tested_rows, rows)
-    quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), floor, note)
+    moved = prediction_drift(estimator, version, shard, spec, app)
+    if moved:
+        app.store.put_json_once(keys.prediction_drift(model, batch, version.version), asdict(moved))
+    quality = Quality(
+        model,
+        batch,
+        version.version,
+        spec.gates.metric,
+        value,
+        rows,
+        utc_now(),
+        floor,
+        note,
+        told(moved) if moved else None,
+    )
     app.registry.add_quality(quality)
     if value is not None:
         alarms.publish(app.cloudwatch, app.settings.stack, quality)
@@ -53,6 +72,25 @@ def unlearned_champion(model: str, batch: str, app: App) -> str | None:
         if batch not in inputs.learned_by(app.store, app.registry, model, generation.version):
             return generation.version
     return None
+
+
+def prediction_drift(
+    estimator: Any, version: Version, shard: Shard, spec: ModelSpec, app: App
+) -> DriftReport | None:
+    """Whether the champion predicts otherwise than on the block that it was tested on, labels or not.
+
+    None for an imported champion, and for one from before predictions were kept.
+    """
+    if not version.parent or not shard.rows:
+        return None
+    try:
+        before = from_json(app.store.get_json(keys.predictions(spec.name, version.parent)))
+    except ArtifactError:
+        return None
+    frame = frame_of_shard(shard, version.features)
+    now = prediction_profile(estimator, frame, spec.task, version.classes)
+    budget, effect = spec.triggers.drift_budget, spec.triggers.drift_effect
+    return compare(before, now, [PREDICTION], budget=budget, effect=effect, kind="prediction")
 
 
 def champion_score(

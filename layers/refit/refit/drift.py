@@ -23,8 +23,8 @@ from refit.twosample import GROUPS, cell_test, grouped, homogeneity_test, rank_t
 BUDGET = 0.01  # share of batches without drift that may be called drifted
 
 # What is far enough to matter; a model's drift_effect multiplies all of them.
-SPREAD = 0.1  # of a number: Wasserstein distance in units of the reference's spread
-SHARE = 0.025  # change of the share of one category, or of nulls
+SPREAD = 0.09  # of a number: Wasserstein distance in units of its spread; of a share: its change in units of its own
+POINTS = 0.02  # and of a share at least so many of the rows
 DISTANCE = 0.1  # of a category: Jensen-Shannon distance, for many shares that each change a little
 
 SEASON_DAYS = 14  # a year ago, give or take
@@ -47,7 +47,7 @@ class ColumnDrift:
     kind: str  # feature, label, prediction
     effect: float
     wasserstein: float | None  # numbers: in units of the reference's spread
-    share_change: float | None  # categories: the largest of one share
+    share_change: float | None  # categories: of the share that changed most
     psi: float
     jensen_shannon: float  # distance, 0 to 1
     null_change: float
@@ -181,6 +181,7 @@ class _Distance:
     null_words: str = ""
     new_words: str = ""
     moved: float = 0.0  # in units of what is far enough
+    emptied: float = 0.0  # likewise, by nulls
     wasserstein: float | None = None
     share_change: float | None = None
     psi: float = 0.0
@@ -190,10 +191,6 @@ class _Distance:
     p_value: float = 1.0
     null_p_value: float = 1.0
     tests: int = 0
-
-    @property
-    def emptied(self) -> float:
-        return abs(self.null_change) / SHARE
 
     @property
     def effect(self) -> float:
@@ -238,6 +235,7 @@ def _distance(reference: ColumnProfile, batch: ColumnProfile) -> _Distance:
     beside = {
         "null_words": f"nulls {before:.1%} -> {after:.1%}",
         "null_change": after - before,
+        "emptied": float(_share_moved(np.array([before]), np.array([after]))[0]),
         "null_p_value": share_test(reference.nulls, reference.rows, batch.nulls, batch.rows),
         "tests": found.get("tests", 0) + tested,
     }
@@ -251,9 +249,11 @@ def _numbers(reference: NumberProfile, batch: NumberProfile) -> dict:
     values = lower / 2 + upper / 2
     distance = _wasserstein(values, before, after)
     deciles = _deciles(before, after)
+    two = len(values) == 2  # a boolean, in effect
+    moved = _share_moved(before / before.sum(), after / after.sum())[0] if two else distance / SPREAD
     return {
         "words": f"mean {reference.mean:.4g} -> {batch.mean:.4g}, {distance:.2f} of its spread",
-        "moved": distance / SPREAD,
+        "moved": float(moved),
         "wasserstein": distance,
         "psi": _psi(*deciles),
         "jensen_shannon": _jensen_shannon(*deciles),
@@ -279,7 +279,7 @@ def _wasserstein(values: np.ndarray, before: np.ndarray, after: np.ndarray) -> f
     """
     share = np.cumsum(before) / before.sum()
     for tail, width in ((0.05, 3.29), (0.01, 4.65), (0.001, 6.18)):
-        low, high = (values[min(np.searchsorted(share, q), len(values) - 1)] for q in (tail, 1 - tail))
+        low, high = values[np.minimum(np.searchsorted(share, [tail, 1 - tail]), len(values) - 1)]
         if spread := float(high - low) / width:
             values = np.clip(values, low - 10 * spread, high + 10 * spread)
             break
@@ -310,21 +310,20 @@ def _categories(reference: CategoryProfile, batch: CategoryProfile) -> dict:
     words, before, after = _cells(reference, batch)
     if not len(before):
         return {"words": "too many categories to compare by an old profile"}
-    change = after / present - before / rows
-    most = int(np.argmax(np.abs(change)))
+    each = _share_moved(before / rows, after / present)
+    most = int(np.argmax(each))
     groups = grouped(before, after)
     distance = _jensen_shannon(*groups)
-    share = abs(float(change[most]))
     found = {
         "words": f"shares moved, Jensen-Shannon distance {distance:.2f}",
-        "moved": max(share / SHARE, distance / DISTANCE),
-        "share_change": float(change[most]),
+        "moved": max(float(each[most]), distance / DISTANCE),
+        "share_change": float(after[most] / present - before[most] / rows),
         "psi": _psi(*groups),
         "jensen_shannon": distance,
-        "p_value": _category_test(*groups),
-        "tests": int(len(groups[0]) > 1),
+        "p_value": _category_test(before, after, groups),
+        "tests": int(len(before) > 1),
     }
-    if words and share / SHARE >= distance / DISTANCE:
+    if words and each[most] >= distance / DISTANCE:
         name = words[most] if len(words[most]) <= 40 else f"{words[most][:40]}…"
         found["words"] = f"{name!r} {before[most] / rows:.1%} -> {after[most] / present:.1%} of the rows"
     if not reference.other and not batch.other:
@@ -333,6 +332,13 @@ def _categories(reference: CategoryProfile, batch: CategoryProfile) -> dict:
         if new:
             found["new_words"] = f"{new:.1%} of the rows in categories never seen"
     return found
+
+
+def _share_moved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Changes of shares in units of what is far enough; a share's spread is that of being one of them or not."""
+    middle, change = (before + after) / 2, np.abs(after - before)
+    spread = np.sqrt(np.maximum(middle * (1 - middle), 1e-12))
+    return np.minimum(change / spread / SPREAD, change / POINTS)
 
 
 def _cells(
@@ -354,11 +360,13 @@ def _cells(
     return (), reference.buckets[used].astype(float), batch.buckets[used].astype(float)
 
 
-def _category_test(before: np.ndarray, after: np.ndarray) -> float:
+def _category_test(before: np.ndarray, after: np.ndarray, groups: tuple[np.ndarray, np.ndarray]) -> float:
     """Whether shares differ, be it one of them or many a little."""
     if len(before) == 2:
         return share_test(int(before[0]), int(before.sum()), int(after[0]), int(after.sum()))
-    return sidak(min(homogeneity_test(before, after), cell_test(before, after)), 2)
+    # A share that both samples together leave too small cannot have moved far enough.
+    matters = before + after >= POINTS * min(before.sum(), after.sum())
+    return sidak(min(homogeneity_test(*groups), cell_test(before, after, matters)), 2)
 
 
 def _psi(before: np.ndarray, after: np.ndarray) -> float:
@@ -407,6 +415,20 @@ def summary(report: DriftReport, most: int = 10) -> Mapping[str, object]:
             }
             for c in report.columns[:most]
         ],
+    }
+
+
+def told(report: DriftReport) -> dict[str, object]:
+    """The report of a single column, for records."""
+    (column,) = report.columns
+    return {
+        "rows": report.rows,
+        "reference_rows": report.reference_rows,
+        "effect": column.effect,
+        "psi": column.psi,
+        "p_value": column.p_value,
+        "drifted": column.drifted,
+        "message": column.message,
     }
 
 

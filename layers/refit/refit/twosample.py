@@ -63,9 +63,10 @@ def sidak(p: float, tests: int) -> float:
 
 
 def share_test(a: int, n: int, b: int, m: int) -> float:
-    """Two-sided p-value of a of n rows against b of m, by the hypergeometric distribution (Fisher's exact test).
+    """Two-sided p-value of a of n rows against b of m, by the hypergeometric distribution as in Fisher's exact test.
 
-    Twice the smaller tail. Exact, but for the rounding of log-gamma (1e-6 of the value at a billion rows).
+    Twice the smaller tail, of what was seen itself only half (Lancaster's mid-p): with all of it, rare events would
+    use up a part of the budget that they can never spend. Rounding of log-gamma: 1e-6 of the value at a billion rows.
     """
     total, marked = n + m, a + b
     if not n or not m or not marked or marked == total:
@@ -77,12 +78,10 @@ def share_test(a: int, n: int, b: int, m: int) -> float:
 
 
 def _hypergeometric_tail(x: int, m: int, marked: int, total: int) -> float:
-    """P(X >= x) for x at or above the mean, X marked ones among m rows drawn from `total`."""
+    """P(X > x) + P(X = x) / 2 for x at or above the mean, X marked ones among m rows drawn from `total`."""
     top = min(m, marked)
-    first = math.exp(
-        _choose(marked, x) + _choose(total - marked, m - x) - _choose(total, m)
-    )
-    tail, scale, at = 1.0, 1.0, x
+    first = math.exp(_choose(marked, x) + _choose(total - marked, m - x) - _choose(total, m))
+    tail, scale, at = 0.5, 1.0, x
     while at < top:
         i = np.arange(at, min(top, at + 4096), dtype=float)
         ratios = (marked - i) * (m - i) / ((i + 1) * (total - marked - m + i + 1))
@@ -195,20 +194,19 @@ def _third_cumulant(both: np.ndarray, m: float) -> float:
     return 8 * (len(both) - 1) + max(float(added.sum()), -4.0 * (len(both) - 1))
 
 
-def cell_test(before: np.ndarray, after: np.ndarray) -> float:
-    """P-value that the share of some bin changed: the smallest of the exact tests of each, corrected for their number."""
+def cell_test(before: np.ndarray, after: np.ndarray, among: np.ndarray) -> float:
+    """P-value that the share of some bin of the mask `among` changed: the smallest of their exact tests, corrected for their number."""
     both = before + after
     n, m = float(before.sum()), float(after.sum())
-    if len(both) < 2 or not n or not m:
+    if not among.any() or not n or not m:
         return 1.0
     expected = both * (m / (n + m))
     # Deviances rank the bins as the exact tests would, so that few of those are needed.
     deviance = _deviance(after, expected) + _deviance(before, both - expected)
     deviance += _deviance(m - after, m - expected) + _deviance(n - before, n - (both - expected))
-    smallest = min(
-        share_test(int(before[i]), int(n), int(after[i]), int(m)) for i in np.argsort(deviance)[-3:]
-    )
-    return sidak(smallest, len(both))
+    farthest = np.argsort(np.where(among, deviance, -1.0))[-min(3, int(among.sum())) :]
+    smallest = min(share_test(int(before[i]), int(n), int(after[i]), int(m)) for i in farthest)
+    return sidak(smallest, int(among.sum()))
 
 
 def _deviance(seen: np.ndarray, expected: np.ndarray) -> np.ndarray:

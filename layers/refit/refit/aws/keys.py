@@ -5,11 +5,12 @@ data bucket                 written by people
 store bucket                written by Refit
   accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
   quarantine/<model>/<upload>/reasons.json
-  drift/<model>/<batch>/<version>.json
+  drift/<model>/<batch>/<version>.json, <version>.predictions.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
   runs/<model>/<run>/evaluation.json
   artifacts/<model>/<sha256>.skops                     content-addressed
-  versions/<model>/<version>/reference.json
+  versions/<model>/<version>/reference.json             of a version that was to be promoted
+  versions/<model>/<version>/predictions.json           of its parent, the version that was tested
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ def drift(model: str, batch_id: str, version: str) -> str:
     return f"drift/{model}/{batch_id}/{version}.json"
 
 
+def prediction_drift(model: str, batch_id: str, version: str) -> str:
+    return f"drift/{model}/{batch_id}/{version}.predictions.json"
+
+
 def inputs(model: str, sha256: str) -> str:
     return f"runs/{model}/inputs/{sha256}.json"
 
@@ -72,6 +77,10 @@ def artifact(model: str, sha256: str) -> str:
 
 def reference(model: str, version: str) -> str:
     return f"versions/{model}/{version}/reference.json"
+
+
+def predictions(model: str, version: str) -> str:
+    return f"versions/{model}/{version}/predictions.json"
 
 
 # What the keys of a model's begin with.
