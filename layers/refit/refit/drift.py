@@ -176,8 +176,8 @@ def _besides(
 class _Distance:
     """Of one column from one reference."""
 
-    comparable: bool
-    words: str = ""  # what moved, in words and numbers
+    comparable: bool = True
+    words: str = ""  # what moved, in words and numbers; or why that is not known
     null_words: str = ""
     new_words: str = ""
     moved: float = 0.0  # in units of what is far enough
@@ -201,11 +201,10 @@ class _Distance:
         return values or (self.emptied >= effect and self.null_p_value < level)
 
     def text(self, effect: float, fired: bool) -> str:
-        if not self.comparable:
-            return self.words
+        parts = [] if self.comparable else [self.words]
         if not fired:
-            return "as before"
-        parts = [self.words] if self.moved >= effect else []
+            return "; ".join(parts) or "as before"
+        parts += [self.words] if self.comparable and self.moved >= effect else []
         parts += [self.null_words] if self.emptied >= effect else []
         return "; ".join([*parts, self.new_words] if self.new_words else parts) or "as before"
 
@@ -239,7 +238,7 @@ def _distance(reference: ColumnProfile, batch: ColumnProfile) -> _Distance:
         "null_p_value": share_test(reference.nulls, reference.rows, batch.nulls, batch.rows),
         "tests": found.get("tests", 0) + tested,
     }
-    return _Distance(True, **{**found, **beside})
+    return _Distance(**{**found, **beside})
 
 
 def _numbers(reference: NumberProfile, batch: NumberProfile) -> dict:
@@ -309,7 +308,7 @@ def _categories(reference: CategoryProfile, batch: CategoryProfile) -> dict:
         return {}
     words, before, after = _cells(reference, batch)
     if not len(before):
-        return {"words": "too many categories to compare by an old profile"}
+        return {"comparable": False, "words": "too many categories to compare by an old profile"}
     each = _share_moved(before / rows, after / present)
     most = int(np.argmax(each))
     groups = grouped(before, after)
