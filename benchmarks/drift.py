@@ -384,7 +384,7 @@ def main() -> None:
     chosen = options.parse_args()
     begun = time.monotonic()
     mix = populations()
-    parts = [calibration(mix, 20 if chosen.quick else 400), power(mix, 30 if chosen.quick else 400)]
+    parts = [calibration(mix, 20 if chosen.quick else 200), power(mix, 30 if chosen.quick else 200)]
     folder = _nannyml(chosen.peers)
     if folder:
         parts += [control(folder), peers(chosen.peers, 5 if chosen.quick else 30)]

@@ -218,7 +218,7 @@ def test_a_wild_value_is_neither_drift_nor_hides_it():
 
 
 def test_a_share_moves_in_units_of_its_own_spread():
-    """20 % to 25 %: 0.05 of sqrt(.225 * .775) = .4176 is .1197, and .09 is far enough: 1.3304 times."""
+    """20 % to 25 %: 0.05 of sqrt(.225 * .775) = .4176 is .1197, and .1 is far enough: 1.197 times."""
     found = verdict(categories(a=2_000, b=8_000), categories(a=2_500, b=7_500), "c")
     assert found.effect == pytest.approx(0.05 / math.sqrt(0.225 * 0.775) / SPREAD, abs=1e-4)
     assert found.share_change in (0.05, -0.05)

@@ -23,7 +23,7 @@ from refit.twosample import GROUPS, cell_test, grouped, homogeneity_test, rank_t
 BUDGET = 0.01  # share of batches without drift that may be called drifted
 
 # What is far enough to matter; a model's drift_effect multiplies all of them.
-SPREAD = 0.09  # of a number: Wasserstein distance in units of its spread; of a share: its change in units of its own
+SPREAD = 0.1  # of a number: Wasserstein distance in units of its spread; of a share: its change in units of its own
 POINTS = 0.02  # and of a share at least so many of the rows
 DISTANCE = 0.1  # of a category: Jensen-Shannon distance, for many shares that each change a little
 
