@@ -32,11 +32,10 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         return {"model": model, "batch_id": batch, "skipped": "no champion that has not learned from it"}
     version = serving.recorded(app.registry, model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
-    estimator = serving.load_version(app.store, version)
-    value, rows = champion_score(estimator, version, shard, spec)
+    value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
     note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
     floor = quality_floor(version.tested_score, version.tested_low, version.tested_rows, rows)
-    moved = prediction_drift(estimator, version, shard, spec, app)
+    moved = prediction_drift(version, shard, spec, app)
     if moved:
         app.store.put_json_once(keys.prediction_drift(model, batch, version.version), asdict(moved))
     quality = Quality(
@@ -74,21 +73,21 @@ def unlearned_champion(model: str, batch: str, app: App) -> str | None:
     return None
 
 
-def prediction_drift(
-    estimator: Any, version: Version, shard: Shard, spec: ModelSpec, app: App
-) -> DriftReport | None:
-    """Whether the champion predicts otherwise than on the block that it was tested on, labels or not.
+def prediction_drift(version: Version, shard: Shard, spec: ModelSpec, app: App) -> DriftReport | None:
+    """Whether the batch, labels or not, is predicted otherwise than the block that the version was tested on.
 
-    None for an imported champion, and for one from before predictions were kept.
+    Both are predicted by its parent, the one that was tested: the champion itself has learned from that block, and a
+    refit alone moves predictions. None for an imported champion, and for one from before predictions were kept.
     """
-    if not version.parent or not shard.rows:
+    tested = app.registry.version(spec.name, version.parent) if version.parent else None
+    if tested is None or tested.pruned_at or not shard.rows:
         return None
     try:
-        before = from_json(app.store.get_json(keys.predictions(spec.name, version.parent)))
+        before = from_json(app.store.get_json(keys.predictions(spec.name, tested.version)))
     except ArtifactError:
         return None
-    frame = frame_of_shard(shard, version.features)
-    now = prediction_profile(estimator, frame, spec.task, version.classes)
+    estimator, frame = serving.load_version(app.store, tested), frame_of_shard(shard, tested.features)
+    now = prediction_profile(estimator, frame, spec.task, tested.classes)
     budget, effect = spec.triggers.drift_budget, spec.triggers.drift_effect
     return compare(before, now, [PREDICTION], budget=budget, effect=effect, kind="prediction")
 
