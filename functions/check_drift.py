@@ -3,23 +3,14 @@ is one. Reads profiles, never rows; then knocks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from refit.aws import keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, refusing
-from refit.batches import Upload, effective
-from refit.drift import (
-    DriftReport,
-    batches_a_year,
-    compare,
-    false_alarms_a_year,
-    is_season,
-    same_season,
-    summary,
-)
+from refit.batches import effective
+from refit.drift import DriftReport, compare, is_season, same_season, summary
 from refit.models import ModelSpec, get_model
 from refit.profile import Profile, from_json, merge
 
@@ -59,31 +50,25 @@ def against(version: str, profile: Profile, batch: str, spec: ModelSpec, app: Ap
     ):  # no champion, or an imported one: what it learned from is unknown
         return None
     reference = from_json(app.store.get_json(keys.reference(spec.name, version)))
-    uploads = effective(app.registry.uploads(spec.name))
     report = compare(
         reference,
         profile,
         [*(column.name for column in spec.contract.features), spec.contract.target],
         budget=spec.triggers.drift_budget,
         effect=spec.triggers.drift_effect,
-        season=a_year_ago(profile, batch, spec.name, uploads, app),
+        season=a_year_ago(profile, batch, spec.name, app),
         label=spec.contract.target,
     )
-    rate = batches_a_year(uploads)
-    alarms = None if rate is None else round(false_alarms_a_year(rate, report.budget), 2)
-    expected = {"false_alarms_a_year": alarms}
-    app.store.put_json_once(keys.drift(spec.name, batch, version), {**asdict(report), **expected})
-    app.registry.add_drift(spec.name, batch, version, {**summary(report), **expected})
+    app.store.put_json_once(keys.drift(spec.name, batch, version), asdict(report))
+    app.registry.add_drift(spec.name, batch, version, summary(report))
     return report
 
 
-def a_year_ago(
-    profile: Profile, batch: str, model: str, uploads: Sequence[Upload], app: App
-) -> Profile | None:
+def a_year_ago(profile: Profile, batch: str, model: str, app: App) -> Profile | None:
     """The merged profile of the same season's batches; None where they are missing or too few."""
     if profile.period is None:
         return None
-    found = same_season(uploads, batch, profile.period)
+    found = same_season(effective(app.registry.uploads(model)), batch, profile.period)
     if not found:
         return None
     season = merge(from_json(app.store.get_json(keys.profile(model, each.batch_id))) for each in found)

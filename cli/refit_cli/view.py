@@ -9,6 +9,7 @@ from typing import Any
 from refit.aws import inputs, keys, pruning
 from refit.aws.runtime import App, utc_now
 from refit.batches import Upload, effective
+from refit.drift import BUDGET, batches_a_year, false_alarms_a_year
 from refit.models import ModelSpec
 from refit.records import Approval, ApprovalStatus, Tick
 
@@ -23,6 +24,7 @@ def status(app: App, model: str) -> dict[str, Any]:
     runs = sorted(registry.runs(model), key=lambda run: run.run_id)
     knocks = sorted(registry.knocks(model), key=lambda knock: knock.decided_at)
     qualities = sorted(registry.qualities(model), key=lambda quality: quality.at)
+    drift = _last_drift(registry.drifts(model), uploads)
     asked = next((each for each in approvals(app, model) if each["open"]), None)
     return {
         "model": model,
@@ -37,7 +39,8 @@ def status(app: App, model: str) -> dict[str, Any]:
         "last_run": asdict(runs[-1]) if runs else None,
         "last_decision": asdict(knocks[-1]) if knocks else None,
         "last_quality": asdict(qualities[-1]) if qualities else None,
-        "last_drift": _last_drift(registry.drifts(model), uploads),
+        "last_drift": drift,
+        "false_alarms_a_year": _false_alarms(drift, used),
     }
 
 
@@ -45,6 +48,12 @@ def _last_drift(drifts: list[dict[str, Any]], uploads: list[Upload]) -> dict[str
     """The report on the batch that came last."""
     decided = {upload.batch_id: upload.decided_at for upload in uploads}
     return max(drifts, key=lambda each: (decided.get(each["batch_id"], ""), each["version"]), default=None)
+
+
+def _false_alarms(drift: dict[str, Any] | None, uploads: list[Upload]) -> float | None:
+    """How many are to be expected a year, as often as batches come and with the budget that held last."""
+    rate = batches_a_year(uploads)
+    return false_alarms_a_year(rate, drift.get("budget", BUDGET)) if drift and rate else None
 
 
 def approvals(app: App, model: str) -> list[dict[str, Any]]:
@@ -129,9 +138,9 @@ def status_text(status: dict[str, Any]) -> str:
     lines.append(f"  rows       {status['rows']} in use, {status['new_rows']} of them new to the champion")
     if status["last_drift"]:
         lines.append(f"  drift      {drift_text(status['last_drift'])}")
-        if status["last_drift"].get("false_alarms_a_year") is not None:
-            expected = status["last_drift"]["false_alarms_a_year"]
-            lines.append(f"             at most {expected:g} false alarms a year are to be expected")
+        if status["false_alarms_a_year"] is not None:
+            expected = f"at most {status['false_alarms_a_year']:.2g} false alarms a year are to be expected"
+            lines.append(f"             {expected}")
     quality = status["last_quality"]
     if quality and quality["predictions"]:
         moved = quality["predictions"]["drifted"]

@@ -400,6 +400,7 @@ def summary(report: DriftReport, most: int = 10) -> Mapping[str, object]:
         "rows": report.rows,
         "reference_rows": report.reference_rows,
         "season_rows": report.season_rows,
+        "budget": report.budget,
         "drifted": [column.column for column in report.drifted],
         "seasonal": [column.column for column in report.seasonal],
         "columns": [
