@@ -46,10 +46,10 @@ def verdict(reference: Profile, batch: Profile, column: str, **settings):
 
 
 # ---------------------------------------------------------------- false alarms
-@pytest.mark.parametrize("rows", [200, 2_000, 10_000])
-@pytest.mark.parametrize("reference", [300, 20_000])
+@pytest.mark.parametrize("rows", [200, 5_000])
+@pytest.mark.parametrize("reference", [300, 10_000])
 def test_batches_without_drift_raise_no_alarm_beyond_the_budget(rows, reference):
-    """One batch in 100 may: of 100 that is 1, and with a probability of 99.95 % at most 5 (binomial)."""
+    """One batch in 100 may: of 60 with a probability of 99.96 % at most 4 (binomial)."""
     rng = np.random.default_rng(rows + reference)
 
     def draw(n: int) -> Profile:
@@ -63,10 +63,10 @@ def test_batches_without_drift_raise_no_alarm_beyond_the_budget(rows, reference)
         )
 
     alarms = 0
-    for _ in range(100):
+    for _ in range(60):
         before = draw(reference)
         alarms += bool(compare(before, draw(rows), list(before.columns)).drifted)
-    assert alarms <= 5
+    assert alarms <= 4
 
 
 @pytest.mark.parametrize("rows", [300, 3_000, 30_000])
@@ -77,12 +77,12 @@ def test_long_tailed_categories_do_not_fire(rows, law):
     shares = np.ones(100_000) if law == "uniform" else 1 / np.arange(1, 100_001)
     shares /= shares.sum()
     drifted = 0
-    for _ in range(6):
+    for _ in range(4):
         reference, batch = (words(rng.choice(100_000, n, p=shares)) for n in (20_000, rows))
         found = verdict(reference, batch, "c")
         assert found.new_share is None  # nobody knows which words a profile has left out
         drifted += found.drifted
-    assert drifted <= 1  # two in six: 0.15 %
+    assert drifted <= 1  # two in four: 0.06 %
 
 
 def test_a_few_rows_that_look_far_off_are_not_called_drift():
@@ -303,7 +303,7 @@ def test_words_are_not_compared_where_an_old_profile_forgot_some():
     assert found.message == "c: too many categories to compare by an old profile"
     emptied = verdict(from_json(document), categories(nulls=900, a=100), "c")
     assert emptied.drifted
-    assert emptied.message == "c: too many categories to compare by an old profile; nulls 0.0% -> 90.0%"
+    assert emptied.message == "c: nulls 0.0% -> 90.0%"
 
 
 def test_the_same_data_is_no_distance_at_all():
@@ -385,6 +385,13 @@ def test_a_column_that_the_season_lacks_is_judged_by_the_champions_reference():
     found = compare(numbers(x=WARM, y=WARM), both, "xy", season=numbers(y=COLD))
     assert [column.column for column in found.drifted] == ["x"]
     assert summary(found)["seasonal"] == ["y"]
+
+
+def test_what_cannot_be_compared_with_the_season_is_not_excused_by_it():
+    found = verdict(
+        numbers(x=WARM), numbers(x=COLD), "x", season=Profile(2_000, {"x": categories(a=2_000).columns["c"]})
+    )
+    assert (found.fired, found.drifted) == (("champion",), True)
 
 
 def upload(batch: str, first: str, last: str = "", **changes) -> Upload:

@@ -116,18 +116,14 @@ def compare(
     """
     found = _distances(reference, batch, columns)
     before = _distances(season, batch, columns) if season else {}
-    fired = {name: [] for name in found}  # type: dict[str, list[str]]
-    levels = []
-    for source, distances in (("champion", found), ("season", before)):
-        level = _level(distances, budget)
-        levels.append(level)
-        for name, distance in distances.items():
-            if name in fired and distance.fires(level, effect):
-                fired[name].append(source)
+    level, level_before = _level(found, budget), _level(before, budget)
     report = []
     for name, distance in found.items():
-        drifted = "champion" in fired[name] and ("season" in fired[name] or name not in before)
-        message = distance.text(effect, fired=bool(fired[name]))
+        far, year = distance.far(level, effect), before.get(name)
+        far_before = year.far(level_before, effect) if year else []
+        fired = [which for which, parts in (("champion", far), ("season", far_before)) if parts]
+        # What cannot be compared with the season is not excused by it.
+        drifted = bool(far) and (bool(far_before) or year is None or not year.comparable)
         report.append(
             ColumnDrift(
                 name,
@@ -141,9 +137,9 @@ def compare(
                 _rounded(distance.new_share),
                 distance.p_value,
                 distance.null_p_value,
-                tuple(fired[name]),
+                tuple(fired),
                 drifted,
-                f"{name}: {_besides(message, fired[name], drifted, before.get(name), effect)}",
+                f"{name}: {_message(distance, far, far_before, drifted)}",
             )
         )
     report.sort(key=lambda c: (not c.drifted, not c.fired, -c.effect, c.column))
@@ -155,21 +151,22 @@ def compare(
         budget,
         effect,
         sum(distance.tests for distance in found.values()),
-        levels[0],
+        level,
     )
 
 
-def _besides(
-    message: str, fired: Sequence[str], drifted: bool, before: _Distance | None, effect: float
-) -> str:
-    """What a reference a year old adds to the message."""
-    if not fired or before is None:
-        return message
-    if drifted:
-        return f"{message}; far from a year ago, too"
-    if "champion" in fired:
-        return f"{message}; but as a year ago"
-    return f"near what the champion learned from, but not as a year ago ({before.text(effect, fired=True)})"
+def _message(distance: _Distance, far: Sequence[str], far_before: Sequence[str], drifted: bool) -> str:
+    if not far and far_before:
+        told = "; ".join(far_before)
+        return f"near what the champion learned from, but not as a year ago ({told})"
+    if not far:
+        return "as before" if distance.comparable else distance.words
+    parts = [*far, distance.new_words] if distance.new_words else [*far]
+    if far_before:
+        parts.append("far from a year ago, too")
+    elif not drifted:
+        parts.append("but as a year ago")
+    return "; ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -196,17 +193,10 @@ class _Distance:
     def effect(self) -> float:
         return max(self.moved, self.emptied)
 
-    def fires(self, level: float, effect: float) -> bool:
-        values = self.moved >= effect and self.p_value < level
-        return values or (self.emptied >= effect and self.null_p_value < level)
-
-    def text(self, effect: float, fired: bool) -> str:
-        parts = [] if self.comparable else [self.words]
-        if not fired:
-            return "; ".join(parts) or "as before"
-        parts += [self.words] if self.comparable and self.moved >= effect else []
-        parts += [self.null_words] if self.emptied >= effect else []
-        return "; ".join([*parts, self.new_words] if self.new_words else parts) or "as before"
+    def far(self, level: float, effect: float) -> list[str]:
+        """What is both far enough and significant, in words; nothing when the column fires not."""
+        parts = [self.words] if self.moved >= effect and self.p_value < level else []
+        return parts + ([self.null_words] if self.emptied >= effect and self.null_p_value < level else [])
 
 
 def _distances(reference: Profile, batch: Profile, columns: Sequence[str]) -> dict[str, _Distance]:
