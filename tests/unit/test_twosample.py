@@ -126,6 +126,17 @@ def test_homogeneity_is_the_chi_square_test_where_all_is_large():
     assert homogeneity_test(before, after) == pytest.approx(statistic.pvalue, rel=0.01)
 
 
+@pytest.mark.parametrize("rows", [10**6, 10**10])
+def test_samples_may_be_of_any_size_and_of_integers(rows):
+    """Twice the same shares is no finding; a point more of ten, at a million rows, is beyond all doubt."""
+    before, after = np.array([6, 3, 1]) * (rows // 10), np.array([59, 31, 10]) * (rows // 100)
+    for test in (homogeneity_test, rank_test):
+        assert test(before, before) == pytest.approx(1.0, abs=1e-4)
+        assert test(before, after) < 1e-50
+    share = share_test(int(before[0]), rows, int(after[0]), rows)
+    assert share < 1e-50
+
+
 def test_too_little_to_compare_is_no_finding():
     assert homogeneity_test(counts(5), counts(7)) == 1.0
     assert homogeneity_test(counts(5, 5), counts(0, 0)) == 1.0
