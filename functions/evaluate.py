@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from refit.errors import ChampionMoved, TrainingError
 from refit.evaluation import choose, evaluate, trivial_predictions
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
-from refit.training import Dataset, frame_of_shard, predict, split
+from refit.profile import to_json
+from refit.records import Version
+from refit.training import Dataset, frame_of_shard, predict, prediction_profile, split
 
 
 @entrypoint
@@ -37,9 +40,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         )
         raise TrainingError(f"no candidate could be trained: {failures}")
 
-    def predictions(version: str, index: np.ndarray) -> np.ndarray:
+    @cache
+    def loaded(version: str) -> tuple[Version, Any]:
         found = app.registry.recorded(message.model, version)
-        estimator = serving.load_version(app.store, found)
+        return found, serving.load_version(app.store, found)
+
+    def predictions(version: str, index: np.ndarray) -> np.ndarray:
+        found, estimator = loaded(version)
         needs = METRICS[spec.gates.metric].needs
         # In the columns that this version knows: an imported champion, or one from before the contract
         # changed, knows others than the challenger.
@@ -56,6 +63,12 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         chosen = choose(selection, spec.training.candidates) or next(iter(trained))
     else:
         chosen = next(iter(trained))
+
+    # What check_quality compares the predictions of later batches with.
+    tested, estimator = loaded(trained[chosen])
+    frame = frame_of_shard(data.rows.take(blocks.test), tested.features)
+    shown = prediction_profile(estimator, frame, spec.task, tested.classes)
+    app.store.put_json_once(keys.predictions(message.model, tested.version), to_json(shown))
 
     verdict = evaluate(
         data.labels[blocks.test],

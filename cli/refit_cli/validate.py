@@ -70,11 +70,9 @@ def document(verdict: Verdict, spec: ModelSpec, compared: Profile | None) -> dic
 
 def drift(compared: Profile, profile: Profile, spec: ModelSpec) -> dict[str, Any]:
     """Drift as check_drift finds it."""
-    from refit.drift import compare, summary
+    from refit.drift import check, summary
 
-    columns = [*(column.name for column in spec.contract.features), spec.contract.target]
-    report = compare(compared, profile, columns, psi_limit=spec.triggers.drift_psi)
-    return dict(summary(report))
+    return dict(summary(check(spec, compared, profile)))
 
 
 def outcome(verdict: Verdict) -> Outcome:

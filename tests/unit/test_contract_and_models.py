@@ -315,10 +315,13 @@ def test_every_metric_belongs_to_a_task_and_can_be_declared():
 
 
 def test_triggers_are_read(tmp_path):
-    text = GOOD + '[triggers]\nevery = "30 days"\nalarms = ["pager"]\nquality = false\ndrift_psi = 0.25\n'
+    text = (
+        GOOD
+        + '[triggers]\nevery = "30 days"\nalarms = ["pager"]\nquality = false\ndrift_budget = 0.02\ndrift_effect = 2\n'
+    )
     triggers = load_model(folder(tmp_path, text)).triggers
     assert (triggers.every, triggers.alarms, triggers.quality) == ("30 days", ("pager",), False)
-    assert triggers.drift_psi == 0.25
+    assert (triggers.drift_budget, triggers.drift_effect) == (0.02, 2)
 
 
 @pytest.mark.parametrize("every", ["soon", "0 days", "1 week", "99999999999 days", "0 0 31 2 *", "* * *"])
@@ -329,8 +332,14 @@ def test_an_interval_that_means_nothing_is_refused_with_what_it_could_be(tmp_pat
 
 
 def test_a_distance_that_any_batch_has_is_refused(tmp_path):
-    (mistake,) = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_psi = 0\n")
-    assert "triggers.drift_psi: must be above 0" in mistake
+    found = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_effect = 0\ndrift_budget = 0.9\n")
+    assert "triggers.drift_budget: must be above 0" in found[0]
+    assert "triggers.drift_effect: must be above 0" in found[1]
+
+
+def test_the_older_key_of_drift_names_the_new_one(tmp_path):
+    (mistake,) = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_psi = 0.2\n")
+    assert "triggers.drift_psi: is drift_effect now" in mistake
 
 
 # --- rules of the file, the dialect, columns that came later

@@ -34,7 +34,8 @@ class Triggers:
     """What starts a retraining besides a person. Rows are labelled rows the champion has not learned from."""
 
     drift: bool = True
-    drift_psi: float = 0.1  # distance from which a column counts as drifted
+    drift_budget: float = 0.01  # share of batches without drift that may be called drifted
+    drift_effect: float = 1.0  # multiplies the distances from which a column counts as drifted
     quality: bool = True  # scores below what the champion showed when it was tested
     new_rows: int = 0  # this many new rows are reason enough; 0 is off
     every: str = ""  # "12 hours", "30 days", or a cron expression; empty is off
@@ -443,12 +444,18 @@ class _Reader:
         return float(value) if isinstance(value, bool) else None
 
     def triggers(self, table: Mapping[str, Any]) -> Triggers:
+        if "drift_psi" in table:
+            table = {key: value for key, value in table.items() if key != "drift_psi"}
+            self.mistake(
+                "triggers.drift_psi", "is drift_effect now, in other units: 1 is usual; see docs/drift.md"
+            )
         taken = self.take(
             table,
             "triggers.",
             {
                 "drift": bool,
-                "drift_psi": (int, float),
+                "drift_budget": (int, float),
+                "drift_effect": (int, float),
                 "quality": bool,
                 "new_rows": int,
                 "every": str,
@@ -457,8 +464,12 @@ class _Reader:
             },
         )
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
-        if triggers.drift_psi <= 0:
-            self.mistake("triggers.drift_psi", "must be above 0; 0.1 is a moderate shift, 0.25 a large one")
+        if not 0 < triggers.drift_budget <= 0.5:
+            self.mistake("triggers.drift_budget", "must be above 0 and at most 0.5; 0.01 is 1 batch in 100")
+        if triggers.drift_effect <= 0:
+            self.mistake(
+                "triggers.drift_effect", "must be above 0; 1 is usual, 2 asks for twice the distance"
+            )
         if problem := schedule.problem(triggers.every):
             self.mistake("triggers.every", problem)
         for key in ("new_rows", "min_new_rows"):

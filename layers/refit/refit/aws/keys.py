@@ -8,11 +8,12 @@ store bucket                written by Refit
                                                        (the shard's name is from its first format)
   contracts/<model>/<digest>.json                      what batches under a contract hold
   quarantine/<model>/<upload>/reasons.json, bad_rows.csv
-  drift/<model>/<batch>/<version>.json
+  drift/<model>/<batch>/<version>.json, <version>.predictions.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
   runs/<model>/<run>/evaluation.json
   artifacts/<model>/<sha256>.skops                     content-addressed
-  versions/<model>/<version>/reference.json
+  versions/<model>/<version>/reference.json             of a version that was to be promoted
+  versions/<model>/<version>/predictions.json           of its parent, the version that was tested
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ def drift(model: str, batch_id: str, version: str) -> str:
     return f"drift/{model}/{batch_id}/{version}.json"
 
 
+def prediction_drift(model: str, batch_id: str, version: str) -> str:
+    return f"drift/{model}/{batch_id}/{version}.predictions.json"
+
+
 def inputs(model: str, sha256: str) -> str:
     return f"runs/{model}/inputs/{sha256}.json"
 
@@ -89,6 +94,10 @@ def artifact(model: str, sha256: str) -> str:
 
 def reference(model: str, version: str) -> str:
     return f"versions/{model}/{version}/reference.json"
+
+
+def predictions(model: str, version: str) -> str:
+    return f"versions/{model}/{version}/predictions.json"
 
 
 # What the keys of a model's begin with.
