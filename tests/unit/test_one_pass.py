@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from refit import repeats, validation
 from refit.batches import Code
+from refit.columns import typed
 from refit.contract import Column, ColumnType, Contract
 from refit.profile import to_json
 from refit.reading import Limits
@@ -252,6 +253,12 @@ TEXTS = st.sampled_from(
         None,
         "2024-01-01T1200",
         "2024-01-01T12:30Z",
+        "2024-01-01T12:30:05.25Z",
+        "2024-01-01Z",
+        "2024-01-01T12Z",
+        "2024-01-01T12:30+01:00",
+        "2024-01-01T12:30+00:00",
+        "2024-01-01T1230Z",
         " 2024-01-01",
         "2024-01-01T12:30:05.",
         "2024-01-01T12:30:60",
@@ -263,8 +270,6 @@ TEXTS = st.sampled_from(
 @given(st.lists(TEXTS, min_size=1, max_size=4))
 def test_a_time_is_read_the_same_whatever_stands_beside_it(texts):
     """Columns of plain dates are read by Arrow's own parser, others by pattern; both say the same."""
-    from refit.columns import typed
-
     together = typed(pa.array(texts, pa.string()), ColumnType.TIMESTAMP)
     for i, text in enumerate(texts):
         alone = typed(pa.array([text], pa.string()), ColumnType.TIMESTAMP)
@@ -323,6 +328,22 @@ def test_repeated_keys_are_found_as_a_set_would_find_them(tmp_path, monkeypatch,
     verdict = validate_file(file(tmp_path / "a", columns, row_group_size=group), contract, folder=tmp_path)
     expected = len(keys) - len(set(keys))
     assert sum(reason.count for reason in verdict.reasons if reason.code == Code.DUPLICATE_KEY) == expected
+
+
+@pytest.mark.parametrize("collide", [False, True])
+def test_batches_with_dictionaries_of_their_own_share_a_vocabulary(monkeypatch, collide):
+    """As the blocks of a CSV have them; words are one where they are equal, not where their hashes are."""
+    if collide:
+        monkeypatch.setattr(
+            validation, "hash_words", lambda body, places: np.zeros(len(places) - 1, np.uint64)
+        )
+    vocabulary = validation._Vocabulary(Column("v", CATEGORY))
+    found = []
+    for words in (["a", "b", None], ["b", "c"], ["c", "a", "d"], ["e"]):
+        codes = vocabulary.codes(typed(pa.array(words).dictionary_encode(), CATEGORY)).tolist()
+        found.append([None if code < 0 else vocabulary.words[code].as_py() for code in codes])
+    assert found == [["a", "b", None], ["b", "c"], ["c", "a", "d"], ["e"]]
+    assert vocabulary.words.to_pylist() == ["a", "b", "c", "d", "e"]
 
 
 # ---------------------------------------------------------------- the list of bad rows

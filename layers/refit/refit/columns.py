@@ -365,8 +365,9 @@ def _scaled(ticks: np.ndarray, null: np.ndarray | None, factor: int, source: str
 def _words_as_timestamps(text: pa.Array) -> Typed:
     null = null_mask(text)
     try:
-        if _plain_iso(text):
-            stamps = text.cast(pa.timestamp("ns"))
+        zone = _plain_iso(text)
+        if zone is not None:
+            stamps = text.cast(pa.timestamp("ns", zone or None))
             found = _scaled(buffer_of(stamps, np.int64), null, 1, "")
             return Typed(found.values, null, found.wrong, None, "text")
     except pa.ArrowInvalid:
@@ -382,16 +383,27 @@ def _words_as_timestamps(text: pa.Array) -> Typed:
     return Typed(buffer_of(stamps, np.int64), null, _some(wrong), None, "text")
 
 
-def _plain_iso(text: pa.Array) -> bool:
-    """Whether all words have lengths at which Arrow's own parser takes what the pattern takes, and nothing else."""
-    _, places = text_of(text)
-    lengths = np.diff(places)
+def _plain_iso(text: pa.Array) -> str | None:
+    """The zone, or none, with which Arrow's own parser takes what the pattern takes of these words, and nothing else.
+
+    None when their lengths or their ends do not tell.
+    """
+    body, places = text_of(text)
+    lengths, ends = np.diff(places), places[1:]
     null = null_mask(text)
     if null is not None:
-        lengths = lengths[~null]
-    return bool(
-        np.all((lengths == 10) | (lengths == 16) | (lengths == 19) | ((lengths > 20) & (lengths < 30)))
-    )
+        lengths, ends = lengths[~null], ends[~null]
+    if not len(lengths):
+        return ""
+    if lengths.min() < 10 or lengths.max() > 30:
+        return None
+    zones = body[ends - 1] == ord("Z")
+    in_utc = bool(zones.all())
+    if zones.any() and not in_utc:
+        return None
+    of = np.bincount(lengths - in_utc, minlength=31)
+    fine = (0 if in_utc else of[10]) + of[16] + of[19] + of[21:30].sum()
+    return ("UTC" if in_utc else "") if fine == len(lengths) else None
 
 
 def _exist(text: pa.Array) -> np.ndarray:

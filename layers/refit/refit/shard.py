@@ -19,12 +19,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tempfile
 import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,14 +107,15 @@ class Writer:
     """
 
     def __init__(self, path: Path, columns: Sequence[tuple[str, ColumnType]]) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        path.write_bytes(_MAGIC)
+        self._path, self._mine = path, threading.local()  # each thread writes through a file of its own
+        self._files: list[FileIO] = []
         self._columns = [(name, column, kind_of(column)) for name, column in columns]
         self._chunks: dict[int, dict[str, Any]] = {}
         self._words: dict[tuple[int, int], tuple[int, int, list[int]]] = {}
         self._spool = tempfile.TemporaryFile(dir=path.parent)  # words, until it is known where they go  # noqa: SIM115
         self._end, self._words_end = len(_MAGIC), 0
         self._lock = threading.Lock()
-        os.pwrite(self._file, _MAGIC, 0)
 
     @property
     def size(self) -> int:
@@ -140,14 +141,14 @@ class Writer:
         at = chunk["at"] + before + chunk["done"][column] * width
         chunk["done"][column] += len(values)
         chunk["sums"][column] = (chunk["sums"][column] + _sum(values, width)) % 2**64
-        _write_all(self._file, values, at)
+        self._write(values, at)
 
     def write_words(self, number: int, column: int, body: np.ndarray, places: np.ndarray) -> None:
         """What the codes of a category column stand for, in a chunk and in those after it until other words are given."""
         sizes = np.diff(places).astype("<u4")
         text = np.ascontiguousarray(body[places[0] : places[-1]]) if len(sizes) else np.empty(0, np.uint8)
         with self._lock:
-            at = self._spool.seek(0, os.SEEK_END)
+            at = self._spool.seek(0, io.SEEK_END)
             self._words_end = at + sizes.nbytes + len(text)
             self._spool.write(sizes.tobytes())
             self._spool.write(text.data)
@@ -170,10 +171,10 @@ class Writer:
             for at in range(0, size, _COPIED):
                 self._spool.seek(start + at)
                 block = np.frombuffer(self._spool.read(min(_COPIED, size - at)), np.uint8)
-                _write_all(self._file, block, end + at)
+                self._write(block, end + at)
             end += _padded(size)
         left_out = np.ascontiguousarray(left_out, "<i8")
-        _write_all(self._file, left_out, end)
+        self._write(left_out, end)
         footer = {
             "format": _FORMAT,
             "columns": [list(column) for column in self._columns],
@@ -183,15 +184,25 @@ class Writer:
         }
         text = json.dumps(footer).encode()
         tail = np.array([zlib.crc32(text), len(text)], "<u8").tobytes() + _MAGIC
-        _write_all(self._file, np.frombuffer(text + tail, np.uint8), end + left_out.nbytes)
+        self._write(np.frombuffer(text + tail, np.uint8), end + left_out.nbytes)
         self.abandon()
 
     def abandon(self) -> None:
         """Close the file as it is."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._spool.close()
-        self._file = -1
+        for file in self._files:
+            file.close()
+        self._spool.close()
+
+    def _write(self, values: np.ndarray, at: int) -> None:
+        file = getattr(self._mine, "file", None)
+        if file is None:
+            file = self._mine.file = FileIO(self._path, "r+")
+            with self._lock:
+                self._files.append(file)
+        file.seek(at)
+        left = values.data.cast("B") if len(values) else memoryview(b"")
+        while left:
+            left = left[file.write(left) :]
 
 
 def packed_values(values: np.ndarray, kind: str) -> np.ndarray:
@@ -319,13 +330,6 @@ def _sum(values: np.ndarray, width: int) -> int:
 
 def _padded(size: int) -> int:
     return -(-size // 8) * 8
-
-
-def _write_all(file: int, values: np.ndarray, at: int) -> None:
-    left = values.data.cast("B") if len(values) else memoryview(b"")
-    while left:
-        done = os.pwrite(file, left, at)
-        left, at = left[done:], at + done
 
 
 def concatenate(shards: Sequence[Shard], columns: Sequence[Column]) -> Shard:

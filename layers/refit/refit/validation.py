@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refit.batches import Code, Reason
-from refit.columns import Typed, arrow_indices, arrow_words, text_of, truths, typed
+from refit.columns import Typed, arrow_indices, arrow_mask, arrow_words, buffer_of, text_of, truths, typed
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
@@ -338,6 +338,8 @@ class _Vocabulary:
 
     def clear(self) -> None:
         self.words = arrow_words([])
+        self._hashes = self._sorted = np.zeros(0, np.uint64)
+        self._order = np.zeros(0, np.int64)
         self.counts = np.zeros(0, np.int64)  # rows that are used
         self.seen = np.zeros(0, np.int64)  # all rows
         self.unlisted: np.ndarray | None = None if self._listed is None else np.zeros(0, bool)
@@ -348,12 +350,10 @@ class _Vocabulary:
         assert words is not None
         codes = found.values
         if not _extends(words, self.words):
-            places = pc.index_in(words, value_set=self.words)
-            known = places.is_valid()
-            new = words.filter(pc.invert(known))
+            there, places = self._found(words)
+            new = words.filter(arrow_mask(~there))
             table = np.empty(len(words) + 1, np.int32)
-            there = truths(known)
-            table[:-1][there] = np.frombuffer(places.buffers()[1], np.int32, len(words))[there]
+            table[:-1][there] = places[there]
             table[:-1][~there] = np.arange(len(self.words), len(self.words) + len(new))
             table[-1] = -1
             codes = table[codes]
@@ -368,6 +368,24 @@ class _Vocabulary:
             self.words = words
         return codes
 
+    def _found(self, words: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        """Which words are known, and their places where they are; shape (words,) each."""
+        fresh = hash_words(*text_of(self.words.slice(len(self._hashes))))
+        if len(fresh):
+            self._hashes = np.concatenate([self._hashes, fresh])
+            self._order = np.argsort(self._hashes)
+            self._sorted = self._hashes[self._order]
+        hashes = hash_words(*text_of(words))
+        if not len(self._sorted):
+            return np.zeros(len(words), bool), np.zeros(len(words), np.int64)
+        at = np.minimum(np.searchsorted(self._sorted, hashes), len(self._sorted) - 1)
+        there, places = self._sorted[at] == hashes, self._order[at]
+        same = pc.equal(self.words.take(arrow_indices(places[there])), words.filter(arrow_mask(there)))
+        if truths(same).all():
+            return there, places
+        found = pc.index_in(words, value_set=self.words)  # two words have one hash: Arrow compares them
+        return truths(found.is_valid()), buffer_of(found, np.int32)
+
     @property
     def full(self) -> bool:
         return len(self.words) > MAX_WORDS or self.words.nbytes > MAX_BYTES
@@ -379,6 +397,8 @@ def _extends(words: pa.Array, before: pa.Array) -> bool:
         return False
     body, places = text_of(words)
     old_body, old_places = text_of(before)
+    if len(words) == len(before) and places.ctypes.data == old_places.ctypes.data:
+        return True
     n = len(old_places)
     same = np.array_equal(places[:n] - places[0], old_places - old_places[0])
     size = int(old_places[-1] - old_places[0])
