@@ -21,9 +21,9 @@ from refit.contract import Column, ColumnType, Contract, Dialect
 from refit.errors import RefitError, UnreadableFile
 from refit.metrics import METRICS, Task
 from refit.models import NAME, parse_model
+from refit.validation import validate_file
 from refit_cli.samples import MOST_VALUES, Facts, Sample, look_at, merged
 from refit_cli.usage import UsageError, files, near
-from refit_cli.validate import judge
 
 METRIC = {
     Task.BINARY: "roc_auc",
@@ -99,7 +99,7 @@ def init(wish: Wish, paths: Sequence[Path], models: Path, force: bool) -> tuple[
     contract = parse_model(text, target).contract
     refused = []
     for sample in samples:
-        verdict = judge([sample.path], contract)
+        verdict = validate_file(sample.path, contract)
         if not verdict.accepted:
             refused += [f"{sample.path}: {reason.code}: {reason.message}" for reason in verdict.reasons[:5]]
     _write(target, text)

@@ -269,7 +269,7 @@ def _validate(args: argparse.Namespace) -> int:
     paths, references = usage.files(args.files), usage.files(args.reference)
     spec = usage.model(args.models, args.model)
     compared = validate.reference(references, spec) if references else None
-    verdict = validate.judge(paths, spec.contract, args.bad_rows)
+    verdict = validate.judge(paths, spec, args.bad_rows)
     if args.json:
         print(json.dumps(validate.document(verdict, spec, compared), indent=2))
     else:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from refit import times
-from refit.batches import Outcome
+from refit import manifest, times
+from refit.batches import Outcome, Reason
 from refit.contract import Contract
+from refit.errors import UnreadableFile
 from refit.models import ModelSpec
 from refit.profile import CategoryProfile, ColumnProfile, Profile, from_json, merge, to_json
 from refit.validation import Verdict, validate_file
@@ -21,9 +22,28 @@ from refit_cli.usage import UsageError
 WIDTH = 24  # of a name in the table
 
 
-def judge(paths: Sequence[Path], contract: Contract, bad_rows: Path | None = None) -> Verdict:
+def judge(paths: Sequence[Path], spec: ModelSpec, bad_rows: Path | None = None) -> Verdict:
     """The verdict on files that form one batch, as if they arrived now."""
-    return validate_file(paths, contract, now=times.text(datetime.now(UTC)), bad_rows=bad_rows)
+    try:
+        files = [file for path in paths for file in _with_parts(path, spec.name)]
+    except UnreadableFile as error:
+        return Verdict(False, 0, 0, (Reason(error.code, str(error)),), ())
+    return validate_file(files, spec.contract, now=times.text(datetime.now(UTC)), bad_rows=bad_rows)
+
+
+def _with_parts(path: Path, model: str) -> Sequence[Path]:
+    """The file, or if it is a manifest those that it names: by their keys from here, or beside it by their names."""
+    with path.open("rb") as file:
+        document = file.read(manifest.MAX_BYTES + 1)
+    if not manifest.is_manifest(document):
+        return [path]
+    found = []
+    for key in manifest.files_of(document, model):
+        places = [Path(key), path.parent / Path(key).name]
+        if not any(place.is_file() for place in places):
+            raise manifest.missing(key)
+        found.append(next(place for place in places if place.is_file()))
+    return found
 
 
 def reference(paths: Sequence[Path], spec: ModelSpec) -> Profile:
@@ -35,7 +55,7 @@ def _profile(path: Path, spec: ModelSpec) -> Profile:
     with path.open("rb") as file:
         is_json = file.read(64).lstrip().startswith(b"{")
     if not is_json:
-        verdict = judge([path], spec.contract)
+        verdict = judge([path], spec)
         if verdict.accepted and verdict.profile:
             return verdict.profile
         why = "; ".join(f"{reason.code}: {reason.message}" for reason in verdict.reasons[:3])

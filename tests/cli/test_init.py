@@ -334,3 +334,42 @@ def test_other_peoples_data_sets(here, read, name, arguments, task, set_aside, s
     spec = load_model(here / "models/m")
     assert spec.task == task
     assert [name for name, column in columns(here).items() if column.type is ColumnType.TEXT] == set_aside
+
+
+# ---------------------------------------------------------------- how a CSV is written
+GERMAN = "y;preis;ort\n" + "\n".join(f"{i % 2};{i},5;Köln" for i in range(60)) + "\n"
+
+
+def test_a_decimal_comma_is_found_out_and_an_encoding_has_to_be_told(here, capsys):
+    (here / "german.csv").write_bytes(GERMAN.encode("latin-1"))
+    assert "declare the encoding" in refused(["m", "german.csv", "--target", "y"], 1, capsys)
+    assert main(["init", "m", "german.csv", "--target", "y", "--encoding", "latin-1"]) == 0
+    found, contract = columns(here), load_model(here / "models/m").contract
+    assert (found["preis"].type.value, found["preis"].min, found["preis"].max) == ("number", 0, 89)
+    assert found["ort"].categories == ("Köln",)
+    assert (contract.csv.encoding, contract.csv.decimal, contract.csv.delimiter) == ("latin-1", ",", None)
+    assert main(["validate", "german.csv", "--model", "m"]) == 0
+
+
+def test_a_comma_within_quotes_of_a_file_with_commas_is_no_decimal_comma(here):
+    """1,234 is rather a thousand: read as one and a bit, nobody would notice."""
+    text = "y,x,z\n" + "\n".join(f'{i % 2},"{i + 1},234",{i}' for i in range(60)) + "\n"
+    (here / "us.csv").write_text(text)
+    assert main(["init", "m", "us.csv", "--target", "y"]) == 0
+    assert columns(here)["x"].type is ColumnType.TEXT
+
+
+@pytest.mark.parametrize("how", ["tab", "gzip", "zstd", "utf-16", "crlf"])
+def test_every_dialect_that_the_reader_knows_is_a_sample(here, how):
+    text = base(c=["a", 'b "c"'] * 30).to_csv(index=False, sep="\t" if how == "tab" else ",")
+    data = (
+        text.replace("\n", "\r\n").encode()
+        if how == "crlf"
+        else text.encode("utf-16" if how == "utf-16" else "utf-8")
+    )
+    if how in ("gzip", "zstd"):
+        data = pa.Codec(how).compress(data, asbytes=True)
+    (here / "sample").write_bytes(data)
+    assert main(["init", "m", "sample", "--target", "y"]) == 0
+    assert main(["validate", "sample", "--model", "m"]) == 0
+    assert columns(here)["c"].categories == ("a", 'b "c"')

@@ -883,7 +883,7 @@ def _file_findings(task: _Task, profile: Profile, found: _Found) -> Iterator[_Fi
         if last < moment - contract.fresh_seconds * 10**9:
             message = (
                 f"The newest {contract.time!r} is {iso(last)}, more than {contract.fresh_seconds} seconds before the "
-                "file arrived; is it an old export? Else raise fresh_seconds in model.toml."
+                "file arrived; is it an old export? Else raise contract.fresh in model.toml."
             )
             yield _Finding(Reason(Code.NOT_FRESH, message, contract.time), hard)
         elif last > moment + DAY:
