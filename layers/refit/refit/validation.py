@@ -509,7 +509,7 @@ class _PartPass:
         elif column.type is ColumnType.CATEGORY:
             vocabulary = self.words[name]
             checked.codes = vocabulary.codes(values)
-            if vocabulary.unlisted is not None:
+            if vocabulary.unlisted is not None and vocabulary.unlisted.any():
                 rows = np.append(vocabulary.unlisted, False)[checked.codes]
                 if count := int(np.count_nonzero(rows)):
                     found.unlisted += count
