@@ -41,6 +41,7 @@ GROUPS = 500_000  # of rows with the same key that are looked at in one pass
 DAY = 86_400 * 10**9
 _NULL_KEY, _WRONG_KEY = np.uint64(0x5851F42D4C957F2D), np.uint64(0x14057B7EF767814F)
 _NO_ROWS = np.empty(0, np.int64)
+_SLOT = np.uint64(46)  # bits of a hash that do not say where a word is looked for first
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,7 @@ class _Vocabulary:
         self.words = arrow_words([])
         self._hashes = self._sorted = np.zeros(0, np.uint64)
         self._order = np.zeros(0, np.int64)
+        self._slots = np.zeros(0, np.int64)
         self.counts = np.zeros(0, np.int64)  # rows that are used
         self.seen = np.zeros(0, np.int64)  # all rows
         self.unlisted: np.ndarray | None = None if self._listed is None else np.zeros(0, bool)
@@ -366,14 +368,21 @@ class _Vocabulary:
         """Which words are known, and their places where they are; shape (words,) each."""
         fresh = hash_words(*text_of(self.words.slice(len(self._hashes))))
         if len(fresh):
+            if not len(self._slots):
+                self._slots = np.zeros(1 << (64 - int(_SLOT)), np.int64)
             self._hashes = np.concatenate([self._hashes, fresh])
             self._order = np.argsort(self._hashes)
             self._sorted = self._hashes[self._order]
+            self._slots[fresh >> _SLOT] = np.arange(len(self._hashes) - len(fresh), len(self._hashes))
         hashes = hash_words(*text_of(words))
         if not len(self._sorted):
             return np.zeros(len(words), bool), np.zeros(len(words), np.int64)
-        at = np.minimum(np.searchsorted(self._sorted, hashes), len(self._sorted) - 1)
-        there, places = self._sorted[at] == hashes, self._order[at]
+        # Most are where their leading bits say; the others are searched for.
+        places = self._slots[hashes >> _SLOT]
+        there = self._hashes[places] == hashes
+        rest = np.flatnonzero(~there)
+        at = np.minimum(np.searchsorted(self._sorted, hashes[rest]), len(self._sorted) - 1)
+        there[rest], places[rest] = self._sorted[at] == hashes[rest], self._order[at]
         same = pc.equal(self.words.take(arrow_indices(places[there])), words.filter(arrow_mask(there)))
         if truths(same).all():
             return there, places
