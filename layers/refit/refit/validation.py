@@ -22,7 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refit.batches import Code, Reason
-from refit.columns import Typed, arrow_indices, arrow_mask, arrow_words, buffer_of, text_of, truths, typed
+from refit.columns import (
+    Typed,
+    arrow_indices,
+    arrow_mask,
+    arrow_words,
+    buffer_of,
+    null_mask,
+    text_of,
+    truths,
+    typed,
+)
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
@@ -34,6 +44,7 @@ from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
 THREADS = 2
+MANY_WORDS = 1000  # from which rows of plain text are looked up one by one
 LISTED = 10_000  # bad rows that are written out
 LONGEST_CELL = 1000  # characters of a cell in that list
 ENOUGH_LABELS = 50  # from which labels that are all the same are no accident
@@ -364,6 +375,25 @@ class _Vocabulary:
             self.words = words
         return codes
 
+    def known(self, array: pa.Array) -> Typed | None:
+        """A column of plain text in codes of this vocabulary; None where its words are better made one first.
+
+        Of many words most rows have one that is known, and finding it is faster than making a dictionary.
+        """
+        plain = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+        if not plain or len(self.words) < MANY_WORDS:
+            return None
+        array, null = array.cast(pa.large_string()), null_mask(array)
+        there, places = self._found(array)
+        codes = places.astype(np.int32)
+        if null is not None:
+            there |= null
+        if not there.all():
+            codes[~there] = self.codes(typed(array.filter(arrow_mask(~there)), ColumnType.CATEGORY))
+        if null is not None:
+            codes[null] = -1
+        return Typed(codes, null, None, self.words)
+
     def _found(self, words: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Which words are known, and their places where they are; shape (words,) each."""
         fresh = hash_words(*text_of(self.words.slice(len(self._hashes))))
@@ -384,7 +414,8 @@ class _Vocabulary:
         at = np.minimum(np.searchsorted(self._sorted, hashes[rest]), len(self._sorted) - 1)
         there[rest], places[rest] = self._sorted[at] == hashes[rest], self._order[at]
         same = pc.equal(self.words.take(arrow_indices(places[there])), words.filter(arrow_mask(there)))
-        if truths(same).all():
+        null = null_mask(same)  # what is null has no word
+        if (truths(same) if null is None else truths(same) | null).all():
             return there, places
         found = pc.index_in(words, value_set=self.words)  # two words have one hash: Arrow compares them
         return truths(found.is_valid()), buffer_of(found, np.int32)
@@ -498,7 +529,8 @@ class _PartPass:
         found, name = self.found.columns[column.name], column.name
         if column.type is ColumnType.CATEGORY and self.words[name].full:
             self._put_away(name)
-        values = typed(array, column.type)
+        known = self.words[name].known(array) if column.type is ColumnType.CATEGORY else None
+        values = known or typed(array, column.type)
         if values.null is not None:
             found.nulls += int(np.count_nonzero(values.null))
         empty = values.null
@@ -517,7 +549,7 @@ class _PartPass:
             self._check_numbers(checked, found, broken)
         elif column.type is ColumnType.CATEGORY:
             vocabulary = self.words[name]
-            checked.codes = vocabulary.codes(values)
+            checked.codes = values.values if known else vocabulary.codes(values)
             if vocabulary.unlisted is not None and vocabulary.unlisted.any():
                 rows = np.append(vocabulary.unlisted, False)[checked.codes]
                 if count := int(np.count_nonzero(rows)):
