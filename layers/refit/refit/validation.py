@@ -413,7 +413,8 @@ class _Vocabulary:
         rest = np.flatnonzero(~there)
         at = np.minimum(np.searchsorted(self._sorted, hashes[rest]), len(self._sorted) - 1)
         there[rest], places[rest] = self._sorted[at] == hashes[rest], self._order[at]
-        same = pc.equal(self.words.take(arrow_indices(places[there])), words.filter(arrow_mask(there)))
+        some = words if there.all() else words.filter(arrow_mask(there))
+        same = pc.equal(self.words.take(arrow_indices(places if there.all() else places[there])), some)
         null = null_mask(same)  # what is null has no word
         if (truths(same) if null is None else truths(same) | null).all():
             return there, places
