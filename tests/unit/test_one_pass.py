@@ -142,6 +142,7 @@ def test_validating_does_not_import_pandas(tmp_path):
         "y": pa.array([f"k{i % 199}" for i in range(200)]),
     }
     file(tmp_path / "a", table)
+    (tmp_path / "c").write_text("v\n" + "".join(f"w{i % 1999}\n" for i in range(400_000)))
     (tmp_path / "b").write_text("x\n1\nno\n" + "2\n" * 50)
     script = f"""
 import sys
@@ -157,6 +158,8 @@ verdict = validate_file(folder / "a", contract, shard=folder / "s", bad_rows=fol
 assert verdict.accepted and verdict.bad_rows == 1, verdict
 verdict = validate_file(folder / "b", Contract((Column("x", T.NUMBER),), "x", max_bad_rows=0.5), bad_rows=folder / "r")
 assert verdict.bad_rows == 1, verdict
+verdict = validate_file(folder / "c", Contract((Column("v", T.CATEGORY, nulls=1),), "v"), shard=folder / "s")
+assert verdict.accepted and verdict.rows == 400_000, verdict
 print("pandas" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -344,6 +347,30 @@ def test_batches_with_dictionaries_of_their_own_share_a_vocabulary(monkeypatch, 
         found.append([None if code < 0 else vocabulary.words[code].as_py() for code in codes])
     assert found == [["a", "b", None], ["b", "c"], ["c", "a", "d"], ["e"]]
     assert vocabulary.words.to_pylist() == ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("collide", [False, True])
+def test_rows_of_plain_text_are_looked_up_in_a_large_vocabulary(monkeypatch, collide):
+    monkeypatch.setattr(validation, "MANY_WORDS", 2)
+    if collide:
+        monkeypatch.setattr(
+            validation, "hash_words", lambda body, places: np.zeros(len(places) - 1, np.uint64)
+        )
+    vocabulary = validation._Vocabulary(Column("v", CATEGORY))
+    assert vocabulary.known(pa.array(["a", "b"])) is None
+    vocabulary.codes(typed(pa.array(["a", "b"]).dictionary_encode(), CATEGORY))
+    for words in (
+        ["b", None, "new", "a", "new", ""],
+        ["", "b", "more"],
+        [None],
+        pa.array(["x", "b", "y"]).slice(1),
+    ):
+        array = words if isinstance(words, pa.Array) else pa.array(words, pa.string())
+        found = vocabulary.known(array)
+        told = [None if code < 0 else vocabulary.words[code].as_py() for code in found.values.tolist()]
+        assert told == array.to_pylist()
+        assert (found.null is None) == (None not in told)
+    assert vocabulary.words.to_pylist() == ["a", "b", "new", "", "more", "y"]
 
 
 # ---------------------------------------------------------------- the list of bad rows

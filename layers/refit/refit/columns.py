@@ -313,7 +313,8 @@ def _category(array: pa.Array) -> Typed:
     ):
         return _no_words(array)
     try:
-        encoded = pc.dictionary_encode(array.cast(pa.large_string()))
+        plain = pa.types.is_string(of) or pa.types.is_large_string(of)
+        encoded = pc.dictionary_encode(array if plain else array.cast(pa.large_string()))
     except pa.ArrowInvalid:  # bytes that are no text
         return _no_words(array)
     codes = _codes(encoded)

@@ -22,7 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from refit.batches import Code, Reason
-from refit.columns import Typed, arrow_indices, arrow_mask, arrow_words, buffer_of, text_of, truths, typed
+from refit.columns import (
+    Typed,
+    arrow_indices,
+    arrow_mask,
+    arrow_words,
+    buffer_of,
+    null_mask,
+    text_of,
+    truths,
+    typed,
+)
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
@@ -34,6 +44,7 @@ from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
 THREADS = 2
+MANY_WORDS = 1000  # from which rows of plain text are looked up one by one
 LISTED = 10_000  # bad rows that are written out
 LONGEST_CELL = 1000  # characters of a cell in that list
 ENOUGH_LABELS = 50  # from which labels that are all the same are no accident
@@ -41,6 +52,7 @@ GROUPS = 500_000  # of rows with the same key that are looked at in one pass
 DAY = 86_400 * 10**9
 _NULL_KEY, _WRONG_KEY = np.uint64(0x5851F42D4C957F2D), np.uint64(0x14057B7EF767814F)
 _NO_ROWS = np.empty(0, np.int64)
+_SLOT = np.uint64(46)  # bits of a hash that do not say where a word is looked for first
 
 
 @dataclass(frozen=True)
@@ -340,6 +352,7 @@ class _Vocabulary:
         self.words = arrow_words([])
         self._hashes = self._sorted = np.zeros(0, np.uint64)
         self._order = np.zeros(0, np.int64)
+        self._slots = np.zeros(0, np.int64)
         self.counts = np.zeros(0, np.int64)  # rows that are used
         self.seen = np.zeros(0, np.int64)  # all rows
         self.unlisted: np.ndarray | None = None if self._listed is None else np.zeros(0, bool)
@@ -368,20 +381,48 @@ class _Vocabulary:
             self.words = words
         return codes
 
+    def known(self, array: pa.Array) -> Typed | None:
+        """A column of plain text in codes of this vocabulary; None where its words are better made one first.
+
+        Of many words most rows have one that is known, and finding it is faster than making a dictionary.
+        """
+        plain = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+        if not plain or len(self.words) < MANY_WORDS:
+            return None
+        array, null = array.cast(pa.large_string()), null_mask(array)
+        there, places = self._found(array)
+        codes = places.astype(np.int32)
+        if null is not None:
+            there |= null
+        if not there.all():
+            codes[~there] = self.codes(typed(array.filter(arrow_mask(~there)), ColumnType.CATEGORY))
+        if null is not None:
+            codes[null] = -1
+        return Typed(codes, null, None, self.words)
+
     def _found(self, words: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Which words are known, and their places where they are; shape (words,) each."""
         fresh = hash_words(*text_of(self.words.slice(len(self._hashes))))
         if len(fresh):
+            if not len(self._slots):
+                self._slots = np.zeros(1 << (64 - int(_SLOT)), np.int64)
             self._hashes = np.concatenate([self._hashes, fresh])
             self._order = np.argsort(self._hashes)
             self._sorted = self._hashes[self._order]
+            self._slots[fresh >> _SLOT] = np.arange(len(self._hashes) - len(fresh), len(self._hashes))
         hashes = hash_words(*text_of(words))
         if not len(self._sorted):
             return np.zeros(len(words), bool), np.zeros(len(words), np.int64)
-        at = np.minimum(np.searchsorted(self._sorted, hashes), len(self._sorted) - 1)
-        there, places = self._sorted[at] == hashes, self._order[at]
-        same = pc.equal(self.words.take(arrow_indices(places[there])), words.filter(arrow_mask(there)))
-        if truths(same).all():
+        # Most are where their leading bits say; the others are searched for.
+        places = self._slots[hashes >> _SLOT]
+        there = self._hashes[places] == hashes
+        rest = np.flatnonzero(~there)
+        at = np.minimum(np.searchsorted(self._sorted, hashes[rest]), len(self._sorted) - 1)
+        there[rest], places[rest] = self._sorted[at] == hashes[rest], self._order[at]
+        some = words if there.all() else words.filter(arrow_mask(there))
+        same = pc.equal(self.words.take(arrow_indices(places if there.all() else places[there])), some)
+        null = null_mask(same)  # what is null has no word
+        if (truths(same) if null is None else truths(same) | null).all():
             return there, places
         found = pc.index_in(words, value_set=self.words)  # two words have one hash: Arrow compares them
         return truths(found.is_valid()), buffer_of(found, np.int32)
@@ -495,7 +536,8 @@ class _PartPass:
         found, name = self.found.columns[column.name], column.name
         if column.type is ColumnType.CATEGORY and self.words[name].full:
             self._put_away(name)
-        values = typed(_with_points(array, column, self.job.source), column.type)
+        known = self.words[name].known(array) if column.type is ColumnType.CATEGORY else None
+        values = known or typed(_with_points(array, column, self.job.source), column.type)
         if values.null is not None:
             found.nulls += int(np.count_nonzero(values.null))
         empty = values.null
@@ -514,8 +556,8 @@ class _PartPass:
             self._check_numbers(checked, found, broken)
         elif column.type is ColumnType.CATEGORY:
             vocabulary = self.words[name]
-            checked.codes = vocabulary.codes(values)
-            if vocabulary.unlisted is not None:
+            checked.codes = values.values if known else vocabulary.codes(values)
+            if vocabulary.unlisted is not None and vocabulary.unlisted.any():
                 rows = np.append(vocabulary.unlisted, False)[checked.codes]
                 if count := int(np.count_nonzero(rows)):
                     found.unlisted += count
