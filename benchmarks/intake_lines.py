@@ -222,12 +222,14 @@ LINES: dict[str, tuple[Callable[[Job], dict], tuple[str, ...]]] = {
 }
 
 
-def measure(lines: dict, arguments: list[str]) -> None:
-    """Run a line once, after its imports, and print what it took."""
+def measure(lines: dict, arguments: list[str], before: Callable[[Job], None] | None = None) -> None:
+    """Run a line once, after its imports and what comes before, and print what it took."""
     work, modules = lines[arguments[0]]
     for module in modules:
         importlib.import_module(module)
     job = Job(Path(arguments[1]), int(arguments[2]), int(arguments[3]))
+    if before:
+        before(job)
     cpu, begun = time.process_time(), time.perf_counter()
     found = work(job)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
