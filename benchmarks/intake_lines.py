@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WARM_CALLS = 200
+WARM_CALLS, WARM_SECONDS = 200, 5.0
 BATCH = 131_072
 CATEGORIES = ["c_tiny", "c_small", "c_large", "c_huge"]
 
@@ -77,9 +78,7 @@ def scan_dataset(job: Job) -> dict:
     """The dataset scanner on two threads, strings as dictionaries, a few batches ahead."""
     import pyarrow.dataset as ds
 
-    scanner = ds.dataset(
-        job.parquet, format=ds.ParquetFileFormat(dictionary_columns=CATEGORIES)
-    ).scanner(
+    scanner = ds.dataset(job.parquet, format=ds.ParquetFileFormat(dictionary_columns=CATEGORIES)).scanner(
         batch_size=BATCH,
         use_threads=True,
         batch_readahead=4,
@@ -152,17 +151,20 @@ def refit_small(job: Job) -> dict:
     import pyarrow.parquet as pq
 
     contract = _contract(job, "plain")
-    spent: dict[str, list[float]] = {"refit": [], "read": []}
-    for _ in range(WARM_CALLS):
-        begun = time.perf_counter()
+    spent: dict[str, list[tuple[float, float]]] = {"refit": [], "read": []}
+    end = time.perf_counter() + WARM_SECONDS
+    while len(spent["refit"]) < WARM_CALLS and time.perf_counter() < end:
+        cpu, begun = time.process_time(), time.perf_counter()
         found = _judge(job.parquet, contract, job.profile, job.folder / "small.tmp")
-        spent["refit"].append(time.perf_counter() - begun)
-        begun = time.perf_counter()
+        spent["refit"].append((time.perf_counter() - begun, time.process_time() - cpu))
+        cpu, begun = time.process_time(), time.perf_counter()
         pq.ParquetFile(job.parquet).read()
-        spent["read"].append(time.perf_counter() - begun)
-    first = spent["refit"][0]
-    middle = {name: sorted(each)[len(each) // 2] for name, each in spent.items()}
-    return found | {"first": first, "warm": middle["refit"], "read": middle["read"]}
+        spent["read"].append((time.perf_counter() - begun, time.process_time() - cpu))
+    for name, each in spent.items():
+        wall, cpus = zip(*each, strict=True)
+        found |= {name: statistics.median(wall), f"{name}_cpu": statistics.median(cpus)}
+        found |= {f"{name}_first": wall[0], f"{name}_best": min(wall)}
+    return found
 
 
 def _judge(path: Path, contract: Any, reference: Path, shard: Path | None = None) -> dict:

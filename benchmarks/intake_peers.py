@@ -8,7 +8,7 @@ the reference where only the rows will do.
 
 from __future__ import annotations
 
-import importlib
+import itertools
 import json
 import math
 import sys
@@ -25,7 +25,9 @@ DISTINCT_TOLERANCE = 1.1  # of estimated numbers of distinct values
 def psi(before: Sequence[float], after: Sequence[float]) -> float:
     """Population stability index of counts in the same bins."""
     n, m, k = sum(before), sum(after), len(before)
-    pairs = (((a + 0.5) / (n + 0.5 * k), (b + 0.5) / (m + 0.5 * k)) for a, b in zip(before, after, strict=True))
+    pairs = (
+        ((a + 0.5) / (n + 0.5 * k), (b + 0.5) / (m + 0.5 * k)) for a, b in zip(before, after, strict=True)
+    )
     return sum((q - p) * math.log(q / p) for p, q in pairs)
 
 
@@ -43,7 +45,7 @@ def judged(rules: Mapping[str, dict], reference: dict | None, found: dict[str, A
         if "edges" in before:
             total = rows - found[f"{name}.nulls"]
             upto = [0, *found[f"{name}.bins"], total]  # rows at or below each edge
-            after = [b - a for a, b in zip(upto, upto[1:], strict=False)]
+            after = [b - a for a, b in itertools.pairwise(upto)]
             if psi(before["counts"], after) > 0.1:
                 drifted.append(name)
         elif "words" in before:
@@ -174,7 +176,9 @@ def _duckdb(job: Job, kind: str, profile: bool) -> dict:
         source = f"read_csv('{job.csv}', header=true, columns={{{columns}}})"
     session = duckdb.connect()
     session.execute("SET threads = 2")
-    have = dict(session.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()[i][:2] for i in range(len(rules)))
+    have = dict(
+        session.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()[i][:2] for i in range(len(rules))
+    )
     for name, rule in rules.items():
         if have[name] != types[rule["type"]]:
             raise SystemExit(f"{name}: {have[name]}")
@@ -198,7 +202,10 @@ def _duckdb(job: Job, kind: str, profile: bool) -> dict:
             for number, edge in enumerate(reference["columns"].get(name, {}).get("edges", ())):  # type: ignore[index]
                 asked[f"{name}.bin{number}"] = f"count(*) FILTER ({column} <= {edge!r})"
         if profile and rule["type"] == "timestamp":
-            asked[f"{name}.min"], asked[f"{name}.max"] = f"epoch_us(min({column}))", f"epoch_us(max({column}))"
+            asked[f"{name}.min"], asked[f"{name}.max"] = (
+                f"epoch_us(min({column}))",
+                f"epoch_us(max({column}))",
+            )
         if profile and rule["type"] == "boolean":
             asked[f"{name}.true"] = f"count(*) FILTER ({column})"
     values = session.execute(f"SELECT {', '.join(asked.values())} FROM {source}").fetchone()
@@ -278,9 +285,7 @@ def great_expectations_checks(job: Job) -> dict:
     for name, rule in _rules(job).items():
         suite.add_expectation(expect.ExpectColumnValuesToNotBeNull(column=name, mostly=1 - rule["nulls"]))
         if rule["type"] in types:
-            suite.add_expectation(
-                expect.ExpectColumnValuesToBeOfType(column=name, type_=types[rule["type"]])
-            )
+            suite.add_expectation(expect.ExpectColumnValuesToBeOfType(column=name, type_=types[rule["type"]]))
         if "min" in rule:
             suite.add_expectation(
                 expect.ExpectColumnValuesToBeBetween(
@@ -398,7 +403,12 @@ LINES: dict[str, tuple[Callable[[Job], dict], tuple[str, ...]]] = {
     "nannyml": (nannyml_drift, ("nannyml", "pyarrow.parquet")),
     "whylogs": (whylogs_profile, ("whylogs", "pyarrow.parquet")),
 }
-BEFORE = {"evidently": evidently_before, "evidently-drift": evidently_before, "nannyml": nannyml_before, "whylogs": whylogs_before}
+BEFORE = {
+    "evidently": evidently_before,
+    "evidently-drift": evidently_before,
+    "nannyml": nannyml_before,
+    "whylogs": whylogs_before,
+}
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
