@@ -115,7 +115,7 @@ def write_csv(path: Path, seed: int, rows: int) -> None:
         at = pc.strftime(plain["at"].cast(pa.timestamp("s", "UTC")), "%Y-%m-%dT%H:%M:%SZ")
         plain = plain.set_column(plain.column_names.index("at"), "at", at)
         writer = writer or pa_csv.CSVWriter(
-            part, plain.schema, write_options=pa_csv.WriteOptions(quoting_style="needed")
+            part, plain.schema, write_options=pa_csv.WriteOptions(quoting_style="none")
         )
         writer.write_table(plain)
     assert writer is not None
