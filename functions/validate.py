@@ -19,7 +19,7 @@ from refit.batches import Code, Outcome, Reason, Upload, batch_id, is_final, upl
 from refit.errors import BadMessage, RefitError, UnknownModel
 from refit.models import ModelSpec, get_model
 from refit.profile import to_json
-from refit.shard import dump
+from refit.reading import Limits
 from refit.validation import Verdict, validate_file
 
 LAST_TRY = 5  # maxReceiveCount of the intake queue
@@ -129,21 +129,43 @@ def _too_large(found: ObjectVersion, app: App) -> Verdict:
 
 def _judge(upload: Upload, spec: ModelSpec, found: ObjectVersion, app: App) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "upload"
+        path, shard, bad_rows = (Path(folder) / name for name in ("upload", "shard", "bad_rows.csv"))
         upload = replace(upload, sha256=found.save(path))
-        verdict = validate_file(path, spec.contract, max_bytes=8 * app.settings.max_upload_mb << 20)
-    if verdict.accepted:
-        _accept(upload, spec, verdict, app)
-    else:
-        _quarantine(upload, verdict, app)
+        verdict = validate_file(
+            path,
+            spec.contract,
+            limits=Limits(spec.contract.max_rows, 8 * app.settings.max_upload_mb << 20),
+            now=upload.uploaded_at,
+            shard=shard,
+            bad_rows=bad_rows,
+            folder=Path(folder),
+        )
+        if verdict.listed:
+            verdict = _list_bad_rows(upload, verdict, bad_rows, app)
+        if verdict.accepted:
+            _accept(upload, spec, verdict, shard, app)
+        else:
+            _quarantine(upload, verdict, app)
 
 
-def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, app: App) -> None:
+def _list_bad_rows(upload: Upload, verdict: Verdict, path: Path, app: App) -> Verdict:
+    """Keep the list of bad rows, before the record that says where it is."""
+    key = keys.bad_rows(upload.model, upload.upload_id)
+    app.store.put_file_once(key, path, "text/csv")
+    shown = f"the first {verdict.listed} of {verdict.bad_rows}"
+    if verdict.listed == verdict.bad_rows:
+        shown = f"all {verdict.bad_rows}"
+    message = f"Rows that broke hard rules, {shown}, with numbers and reasons: s3://{app.settings.store_bucket}/{key}"
+    listed = Reason(Code.BAD_ROWS_LISTED, message, count=verdict.listed)
+    return replace(verdict, warnings=(*verdict.warnings, listed))
+
+
+def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, shard: Path, app: App) -> None:
     """Shard, record, profile: the profile last, for its arrival is the message."""
-    assert verdict.shard is not None and verdict.profile is not None
+    assert verdict.profile is not None
     batch = batch_id(upload.sha256, spec.contract.digest)
     first = app.registry.first_with_content(upload.model, upload.sha256, upload.key)
-    app.store.put_once(keys.shard(upload.model, batch), dump(verdict.shard))
+    app.store.put_file_once(keys.shard(upload.model, batch), shard)
     upload = app.registry.save_upload(
         replace(
             upload,
@@ -152,7 +174,7 @@ def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, app: App) -> None
             duplicate_of="" if first == upload.key else first,
             rows=verdict.rows,
             bad_rows=verdict.bad_rows,
-            warnings=verdict.warnings,
+            warnings=(verdict.warnings + verdict.coercions)[:MAX_REASONS],
             reasons=(),
             period=verdict.profile.period,
         )

@@ -7,8 +7,9 @@ import pytest
 
 from refit.contract import ColumnType
 from refit.drift import BINS, NULL_LIMIT, compare, summary
-from refit.profile import CategoryProfile, Profile, profile
+from refit.profile import CategoryProfile, Profile
 from refit.shard import Shard
+from refit.tally import profile
 
 
 def numbers(**columns) -> Profile:
@@ -18,7 +19,7 @@ def numbers(**columns) -> Profile:
 
 def categories(nulls: int = 0, other: int = 0, **counts: int) -> Profile:
     rows = sum(counts.values()) + nulls + other
-    return Profile(rows, {"c": CategoryProfile(rows, nulls, counts, other)})
+    return Profile(rows, {"c": CategoryProfile(rows, nulls, counts, other, np.zeros(256, np.int64))})
 
 
 def words(codes: np.ndarray) -> Profile:
@@ -165,7 +166,7 @@ def test_a_message_tells_how_far_and_which_way():
 
 
 def test_a_column_whose_type_changed_or_that_is_absent_is_not_judged():
-    reference = Profile(1000, {"x": CategoryProfile(1000, 0, {"a": 1000})})
+    reference = Profile(1000, {"x": CategoryProfile(1000, 0, {"a": 1000}, 0, np.zeros(256, np.int64))})
     report = compare(reference, numbers(x=np.arange(1000), more=np.arange(1000)), ["x", "more", "gone"])
     assert [column.column for column in report.columns] == ["x"]
     assert not report.drifted

@@ -19,10 +19,10 @@ from refit.profile import (
     from_json,
     iso,
     merge,
-    profile,
     to_json,
 )
-from refit.shard import NAT, Shard
+from refit.shard import NAT, Shard, packed
+from refit.tally import CategoryTally, NumberTally, profile
 
 TYPES = {"x": ColumnType.NUMBER, "c": ColumnType.CATEGORY, "at": ColumnType.TIMESTAMP}
 WORDS = ["a", "b", "c", "d"]
@@ -31,6 +31,21 @@ WORDS = ["a", "b", "c", "d"]
 def shard(x, c, at) -> Shard:
     columns = {"x": np.array(x, float), "c": np.array(c, np.int32), "at": np.array(at, np.int64)}
     return Shard(columns, TYPES, {"c": WORDS})
+
+
+def sketch(values) -> Sketch:
+    tally = NumberTally()
+    values = np.asarray(values, float)
+    tally.add(values, values.min(), values.max())
+    return tally.profile(len(values)).sketch
+
+
+def categories(rows, nulls, counts, other=0) -> CategoryProfile:
+    tally, rest = CategoryTally(), np.zeros(256, np.int64)
+    numbers = np.array(list(counts.values()), np.int64)
+    tally.add(*packed(list(counts)), numbers, numbers)
+    made, rest[0] = tally.profile(rows), other
+    return CategoryProfile(rows, nulls, made.counts, other, made.buckets + rest, made.distinct)
 
 
 def exact(value: Profile) -> dict:
@@ -49,7 +64,9 @@ def test_a_profile_counts_what_is_there():
     x, c = found.columns["x"], found.columns["c"]
     assert (x.rows, x.nulls, x.mean, x.m2, x.min, x.max) == (5, 1, 4.0, 8.0, 2.0, 6.0)
     assert x.sketch.counts.tolist() == [1, 2, 1]
-    assert c == CategoryProfile(5, 2, {"a": 2, "c": 1}, 0)
+    assert (c.rows, c.nulls, c.counts, c.other) == (5, 2, {"a": 2, "c": 1}, 0)
+    assert c.buckets.sum() == 3
+    assert (x.distinct.estimate(), c.distinct.estimate()) == (3, 2)
     assert found.period == ("1969-12-31T00:00:00Z", "1970-01-04T00:00:00Z")
     assert set(found.columns) == {"x", "c"}, "a timestamp has a period, no distribution"
 
@@ -100,8 +117,8 @@ def test_sketches_that_had_to_coarsen_merge_as_exactly(seed, spread, cut, skew):
     """3000 distinct values do not fit into 512 bins; parts coarsen to different widths on the way."""
     rng = np.random.default_rng(seed)
     values = rng.lognormal(0, 3, 3000) * spread if skew else rng.normal(0, spread, 3000)
-    whole = Sketch.of(values)
-    a, b, c = (Sketch.of(part) for part in np.split(values, [cut, cut + 700]))
+    whole = sketch(values)
+    a, b, c = (sketch(part) for part in np.split(values, [cut, cut + 700]))
     for joined in (a.merged(b).merged(c), c.merged(a.merged(b)), b.merged(c).merged(a)):
         assert joined.shift == whole.shift
         assert joined.keys.tolist() == whole.keys.tolist()
@@ -112,14 +129,14 @@ def test_sketches_that_had_to_coarsen_merge_as_exactly(seed, spread, cut, skew):
 
 def test_a_sketch_keeps_the_order_of_numbers_across_zero():
     values = np.array([-1e300, -1.0, -1e-300, 0.0, 1e-300, 1.0, 1e300])
-    keys = [int(Sketch.of(values[i : i + 1]).keys[0]) for i in range(len(values))]
+    keys = [int(sketch(values[i : i + 1]).keys[0]) for i in range(len(values))]
     assert keys == sorted(set(keys))
-    assert Sketch.of(np.array([0.0, -0.0])).counts.tolist() == [2]
+    assert sketch(np.array([0.0, -0.0])).counts.tolist() == [2]
 
 
 def test_numbers_that_lie_close_together_keep_bins_of_their_own():
     """A sensor around 1013 hPa with steps of 0.1: relative bins of a coarse sketch would swallow them."""
-    assert len(Sketch.of(np.arange(10_000, 10_400) / 10).keys) == 400
+    assert len(sketch(np.arange(10_000, 10_400) / 10).keys) == 400
 
 
 def test_beyond_the_limit_the_most_frequent_categories_are_kept_and_the_rest_is_counted():
@@ -132,13 +149,15 @@ def test_beyond_the_limit_the_most_frequent_categories_are_kept_and_the_rest_is_
 
 
 def test_what_was_counted_as_other_stays_counted_in_a_merge():
-    a, b = CategoryProfile(10, 1, {"a": 4}, 5), CategoryProfile(3, 0, {"a": 1, "b": 1}, 1)
-    assert a.merged(b) == CategoryProfile(13, 1, {"a": 5, "b": 1}, 6)
+    a, b = categories(10, 1, {"a": 4}, 5), categories(3, 0, {"a": 1, "b": 1}, 1)
+    joined = a.merged(b)
+    assert (joined.rows, joined.nulls, joined.counts, joined.other) == (13, 1, {"a": 5, "b": 1}, 6)
+    assert joined.buckets.sum() == 12
 
 
 def test_columns_that_only_one_side_has_or_whose_kind_changed_are_left_out():
     number = profile(shard([1.0], [0], [0]))
-    other = Profile(2, {"x": CategoryProfile(2, 0, {"a": 2})}, ("2024", "2025"))
+    other = Profile(2, {"x": categories(2, 0, {"a": 2})}, ("2024", "2025"))
     joined = number.merged(other)
     assert (joined.rows, dict(joined.columns), joined.period) == (3, {}, ("2024", "2025"))
 

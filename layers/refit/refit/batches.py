@@ -49,6 +49,8 @@ class Code(StrEnum):
     CONSTANT_LABEL = "constant_label"
     RARE_LABEL = "rare_label"
     BAD_ROWS_LEFT_OUT = "bad_rows_left_out"
+    BAD_ROWS_LISTED = "bad_rows_listed"
+    COERCED = "coerced"
     NO_LABELS = "no_labels"
     UNKNOWN_MODEL = "unknown_model"
     NOT_IN_MODEL_FOLDER = "not_in_model_folder"

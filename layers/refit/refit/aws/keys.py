@@ -4,7 +4,8 @@ data bucket                 written by people
   incoming/<model>/<name>
 store bucket                written by Refit
   accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
-  quarantine/<model>/<upload>/reasons.json
+                                                       (the shard's name is from its first format)
+  quarantine/<model>/<upload>/reasons.json, bad_rows.csv
   drift/<model>/<batch>/<version>.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
   runs/<model>/<run>/evaluation.json
@@ -52,6 +53,16 @@ def batch_of_profile(key: str) -> tuple[str, str]:
 
 def reasons(model: str, upload_id: str) -> str:
     return f"quarantine/{model}/{upload_id}/reasons.json"
+
+
+def bad_rows(model: str, upload_id: str) -> str:
+    """Rows that broke hard rules, of an upload that was quarantined or accepted without them."""
+    return f"quarantine/{model}/{upload_id}/bad_rows.csv"
+
+
+def quarantined(model: str, upload_id: str) -> str:
+    """What the keys of all that is kept there of an upload begin with."""
+    return f"quarantine/{model}/{upload_id}/"
 
 
 def drift(model: str, batch_id: str, version: str) -> str:

@@ -73,7 +73,7 @@ def prune(app: App, spec: ModelSpec, now: str) -> dict[str, int]:
     app.store.delete(found.objects)
     for upload in going.uploads:
         app.s3.delete_object(Bucket=app.settings.data_bucket, Key=upload.key, VersionId=upload.version_id)
-        app.store.delete(app.store.versions_under(keys.reasons(model, upload.upload_id)))
+        app.store.delete(app.store.versions_under(keys.quarantined(model, upload.upload_id)))
         registry.save_upload(replace(upload, removed=now))
     for run, knocks in going.runs:
         registry.forget_approval(model, run.run_id)
