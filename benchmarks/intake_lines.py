@@ -192,13 +192,9 @@ def _contract(job: Job, model: str) -> Any:
 
 def _validate(path: Path, contract: Any, shard: Path | None) -> Any:
     """The one place that knows how a file is validated."""
-    from refit.shard import dump
     from refit.validation import validate_file
 
-    verdict = validate_file(path, contract)
-    if shard:
-        shard.write_bytes(dump(verdict.shard))
-    return verdict
+    return validate_file(path, contract, shard=shard, folder=path.parent)
 
 
 def _compare(reference: Any, profile: Any, contract: Any) -> Any:
@@ -209,7 +205,7 @@ def _compare(reference: Any, profile: Any, contract: Any) -> Any:
     return compare(reference, profile, [*columns, contract.target])
 
 
-REFIT = ("refit.validation", "refit.drift", "refit.models", "refit.shard")
+REFIT = ("refit.validation", "refit.drift", "refit.models")
 LINES: dict[str, tuple[Callable[[Job], dict], tuple[str, ...]]] = {
     "scan-batches": (scan_batches, ("pyarrow.parquet",)),
     "scan-dataset": (scan_dataset, ("pyarrow.dataset",)),
