@@ -66,8 +66,7 @@ def block(seed: int, number: int, rows: int) -> pa.Table:
     for name, (draw_integers, _) in INTEGERS.items():
         columns[name] = pa.array(draw_integers(generator, BLOCK).astype(np.int64))
     row = number * BLOCK + np.arange(BLOCK, dtype=np.int64)
-    # Times an odd number modulo a power of two: every row another number, in no order.
-    columns[KEY] = pa.array((row * 0x9E3779B1 + seed) % 2**40)
+    columns[KEY] = pa.array(_scattered(row + seed * 2**32))
     for name, cardinality in CARDINALITIES.items():
         # A long tail: the k-th word comes about as often as 1/k; some words of a large vocabulary come hardly ever.
         codes = np.minimum((cardinality ** generator.random(BLOCK)).astype(np.int32) - 1, cardinality - 1)
@@ -77,6 +76,14 @@ def block(seed: int, number: int, rows: int) -> pa.Table:
     columns["at"] = pa.array(start + row * 3_000_000).cast(pa.timestamp("us", "UTC"))
     columns["label"] = pa.array(generator.random(BLOCK) < 0.3)
     return pa.table({name: columns[name] for name in COLUMNS}).slice(0, rows)
+
+
+def _scattered(rows: np.ndarray) -> np.ndarray:
+    """Another number of 40 bits for every row, in no order: each step can be undone, so no two fall together."""
+    mixed = rows % 2**40
+    for odd in (0x4F6CDD1D, 0x2545F491):
+        mixed = ((mixed ^ (mixed >> 20)) * odd) % 2**40
+    return mixed ^ (mixed >> 20)
 
 
 def blocks(seed: int, rows: int) -> Iterator[pa.Table]:
