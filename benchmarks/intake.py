@@ -67,6 +67,7 @@ LINES = (
     Line("polars", "parquet", "polars: checks, profile, drift", peer=True),
     Line("polars-no-quantiles", "parquet", "polars: the same without quantiles", peer=True),
     Line("duckdb", "parquet", "duckdb: checks, profile, drift", peer=True),
+    Line("duckdb-no-quantiles", "parquet", "duckdb: the same without quantiles", peer=True),
     Line("polars-checks", "parquet", "polars: checks only", peer=True),
     Line("duckdb-checks", "parquet", "duckdb: checks only", peer=True),
     Line("pandera", "parquet", "pandera on pandas: checks only", peer=True, most_rows=10**6),
