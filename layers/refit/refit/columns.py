@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from refit.contract import ColumnType
 
 EXACT_INTEGERS = 2**53  # from it on float64 cannot tell neighbours apart
+_SAFE_DIGITS = 15  # of any decimal come back from a float64
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0")
 _INFINITE = ("inf", "-inf", "+inf", "infinity", "-infinity", "+infinity")
@@ -249,18 +250,21 @@ def _integers(array: pa.Array, kind: ColumnType) -> Typed:
 
 def _decimals(array: pa.Array, kind: ColumnType) -> Typed:
     null = null_mask(array)
-    floats = array.cast(pa.float64(), safe=False)
-    values = buffer_of(floats, np.float64)
-    try:
-        same = truths(pc.equal(floats.cast(array.type), array))
-    except pa.ArrowInvalid:  # one that rounds beyond the digits the type has
-        same = np.array([one.as_py() is None or _gives_back(one.as_py()) for one in array], bool)
+    # By way of text: Arrow's own conversion makes 0.09999999999999999 of 0.1 with twenty digits.
+    floats = array.cast(pa.string()).cast(pa.float64())
+    values, same = buffer_of(floats, np.float64), np.ones(len(array), bool)
+    if array.type.precision > _SAFE_DIGITS:  # else every value comes back from its float
+        try:
+            same = truths(pc.equal(floats.cast(pa.string()).cast(array.type), array))
+        except pa.ArrowInvalid:  # one that has more digits than the type
+            same = np.array([each.as_py() in (None, _shortest(each.as_py())) for each in array], bool)
     lossy = ~same if null is None else ~same & ~null
     return _checked(values, null, _some(lossy), kind, str(array.type))
 
 
-def _gives_back(value: Any) -> bool:
-    return bool(round(type(value)(float(value)), max(0, -value.as_tuple().exponent)) == value)
+def _shortest(value: Any) -> Any:
+    """The decimal that the float nearest to a decimal is written as."""
+    return None if value is None else type(value)(repr(float(value)))
 
 
 def _words_as_numbers(array: pa.Array, kind: ColumnType) -> Typed:

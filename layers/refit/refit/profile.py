@@ -22,7 +22,7 @@ from refit.shard import hash_words, packed
 MAX_BINS = 1024
 MAX_CATEGORIES = 1000
 BUCKETS = 256
-SPAN = 1 << 16  # bins that magnitudes may spread over, occupied or not
+SPAN = 1 << 15  # bins that magnitudes may spread over, occupied or not
 _HASHES = 256
 _EXPONENT = 52  # bits of a float64 below its exponent
 _TOP = np.int64(0x7FF << _EXPONENT)

@@ -34,45 +34,66 @@ PIECE = 1 << 17  # values that are counted at once
 MAX_WORDS = 100_000  # whose counts are kept, and
 MAX_BYTES = 16 << 20  # of them; beyond that rows are counted by hash only
 _MAGNITUDE = np.int64(2**63 - 1)
+_HALF = np.uint64(32)
+_PLACES, _PLACE = 1 << 14, np.uint64(40)  # of hashes that were met, and the first of the bits that say where
+_FIRST = 1024
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2 ** 64 over the golden ratio: Knuth's multiplicative hashing
 
 
 class NumberTally:
     """Counts finite numbers."""
 
-    def __init__(self, places: np.ndarray | None = None) -> None:
-        """`places`, int64 of shape (PIECE,), is room that tallies of one thread may share."""
+    def __init__(self, room: Room | None = None) -> None:
+        """`room` may be shared by all tallies of one thread."""
         self.count, self.mean, self.m2 = 0, 0.0, 0.0
         self.min, self.max = math.inf, -math.inf
+        self._room = room or Room()
         self._distinct = _Smallest()
-        self._bins = _Bins(places)
+        self._bins = _Bins()
 
     def add(self, values: np.ndarray, low: float, high: float) -> None:
         """Count finite float64 values, shape (n,); `low` and `high` are the least and the largest."""
         if not len(values):
             return
-        for start in range(0, len(values), PIECE):
-            piece = values[start : start + PIECE]
-            self._moments(piece)
-            self._bins.add(piece, low, high)
-            self._distinct.add_numbers(piece)
         self.min, self.max = min(self.min, low), max(self.max, high)
+        for start in range(0, len(values), PIECE):
+            self._piece(values[start : start + PIECE], low, high)
 
-    def _moments(self, values: np.ndarray) -> None:
+    def _piece(self, values: np.ndarray, low: float, high: float) -> None:
+        n, room = len(values), self._room
+        zeros = low <= 0 <= high
+        self._bins.reach(values, low, high)
         with np.errstate(over="ignore", invalid="ignore"):
-            n = len(values)
-            mean = float(np.add.reduce(values)) / n
-            if not math.isfinite(mean):  # the sum is too large; halves of halves are not
-                mean = float(np.add.reduce(values / n))
-            m2, surplus, scratch = 0.0, 0.0, np.empty(min(n, BLOCK))
+            # Deviations from the mean of the first block, a quarter of the piece or more: digits are not lost.
+            first = values[:BLOCK]
+            about = float(np.add.reduce(first)) / len(first)
+            if not math.isfinite(about):  # the sum is too large; that of shares is not
+                about = float(np.add.reduce(first / len(first)))
+            m2 = surplus = 0.0
             for start in range(0, n, BLOCK):
                 block = values[start : start + BLOCK]
-                off = np.subtract(block, mean, out=scratch[: len(block)])
-                surplus += float(np.add.reduce(off))
-                m2 += float(np.einsum("i,i->", off, off))
-            mean, m2 = mean + surplus / n, max(0.0, m2 - surplus * surplus / n) if math.isfinite(m2) else m2
-            self.mean, self.m2 = merge_moments((self.count, self.mean, self.m2), (n, mean, m2))
-            self.count += n
+                floats = room.floats[: len(block)]
+                np.subtract(block, about, out=floats)
+                surplus += float(np.add.reduce(floats))
+                m2 += float(np.einsum("i,i->", floats, floats))
+                if zeros:
+                    block = np.add(block, 0.0, out=floats)  # one zero of both
+                self._distinct.add_numbers(block, room)
+                self._bins.place(block, room.places[start : start + len(block)], room, low, high)
+        if not self._bins.count(values, room.places[:n], low, high):
+            # A magnitude lies below all that the table reaches to.
+            self._bins.reach_down(values)
+            for start in range(0, n, BLOCK):
+                block = values[start : start + BLOCK]
+                self._bins.place(block, room.places[start : start + len(block)], room, low, high)
+            self._bins.count(values, room.places[:n], low, high)
+        if math.isfinite(surplus):
+            mean, m2 = about + surplus / n, max(0.0, m2 - surplus * surplus / n)
+        else:
+            mean = float(np.add.reduce(values / n))
+            m2 = math.inf  # as large as it can be told
+        self.mean, self.m2 = merge_moments((self.count, self.mean, self.m2), (n, mean, m2))
+        self.count += n
 
     def profile(self, rows: int) -> NumberProfile:
         """The profile of a column of so many rows; those that were not counted are null."""
@@ -84,53 +105,64 @@ class NumberTally:
             self.min + 0.0,
             self.max + 0.0,
             self._bins.sketch(),
-            self._distinct.found(),
+            self._distinct.found,
         )
+
+
+class Room:
+    """Memory that is used again and again, so that it stays in the cache."""
+
+    def __init__(self) -> None:
+        self.floats = np.empty(BLOCK)
+        self.integers = np.empty(BLOCK, np.int64)
+        self.hashes, self.met = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
+        self.mask = np.empty(BLOCK, bool)
+        self.places = np.empty(PIECE, np.int64)
 
 
 class _Smallest:
     """The smallest hashes."""
 
     def __init__(self) -> None:
-        self._found = Distinct(np.empty(0, np.uint64))
-        self._known = np.empty(0, np.uint64)  # by its last bits, a hash that was met
+        self.found = Distinct(np.empty(0, np.uint64))
+        self._known = np.empty(0, np.uint64)  # by some of its bits, a hash that was met
 
     def add(self, hashes: np.ndarray) -> None:
-        self._found = self._found.merged(Distinct.of(hashes[hashes <= self._found.limit]))
+        self.found = self.found.merged(Distinct.of(hashes[hashes <= self.found.limit]))
 
-    def add_numbers(self, values: np.ndarray) -> None:
-        scratch, mixed = np.empty(min(len(values), BLOCK)), np.empty(min(len(values), BLOCK), np.uint64)
-        for start in range(0, len(values), BLOCK):
-            block = values[start : start + BLOCK]
-            n = len(block)
-            bits = np.add(block, 0.0, out=scratch[:n]).view(np.uint64)  # one zero of both
-            hashes = np.right_shift(bits, np.uint64(32), out=mixed[:n])
-            hashes ^= bits
-            hashes *= _SPREAD
-            self._few(hashes)
-
-    def _few(self, hashes: np.ndarray) -> None:
-        near = np.flatnonzero(hashes <= self._found.limit)
-        if not len(near):
+    def add_numbers(self, values: np.ndarray, room: Room) -> None:
+        """Of at most BLOCK float64 values."""
+        n = len(values)
+        if n > _FIRST and not len(self.found.hashes):
+            # From a few values it is learned which of the many others need no look.
+            for start, end in ((0, _FIRST), (_FIRST, 5 * _FIRST), (5 * _FIRST, n)):
+                self.add_numbers(values[start:end], room)
             return
-        if len(near) > 64:
-            # Of a few values that come again and again, those met before are passed over.
-            if not len(self._known):
-                # At first each place holds what belongs to the next one.
-                self._known = np.roll(np.arange(1 << 12, dtype=np.uint64) << np.uint64(40), -1)
+        bits, hashes, near = values.view(np.uint64), room.hashes[:n], room.mask[:n]
+        np.right_shift(bits, _HALF, out=hashes)
+        np.bitwise_xor(hashes, bits, out=hashes)
+        np.multiply(hashes, _SPREAD, out=hashes)
+        np.less_equal(hashes, self.found.limit, out=near)
+        count = int(np.count_nonzero(near))
+        if not count:
+            return
+        if count <= n >> 3:
             hashes = hashes[near]
-            slots = (hashes >> np.uint64(40)) & np.uint64(len(self._known) - 1)
-            new = self._known[slots.view(np.int64)] != hashes
-            hashes = hashes[new]
-            if not len(hashes):
-                return
-            self._known[slots[new].view(np.int64)] = hashes
+        if len(hashes) <= 64:
             self.add(hashes)
-        else:
-            self.add(hashes[near])
-
-    def found(self) -> Distinct:
-        return self._found
+            return
+        # Of few values that come again and again, those that were met before are passed over.
+        if not len(self._known):
+            # At first each place holds what belongs to the next one.
+            self._known = np.roll(np.arange(_PLACES, dtype=np.uint64) << _PLACE, -1)
+        slots = room.integers[: len(hashes)]
+        np.right_shift(hashes, _PLACE, out=slots.view(np.uint64))
+        np.bitwise_and(slots, _PLACES - 1, out=slots)
+        met = self._known.take(slots, out=room.met[: len(hashes)], mode="clip")
+        new = np.flatnonzero(np.not_equal(met, hashes, out=room.mask[: len(hashes)]))
+        if len(new):
+            self._known[slots[new]] = hashes[new]
+            self.add(hashes[new])
 
 
 class _Bins:
@@ -140,55 +172,56 @@ class _Bins:
     SPAN + 1 when it is negative.
     """
 
-    def __init__(self, places: np.ndarray | None) -> None:
+    def __init__(self) -> None:
         self._table = np.zeros(0, np.int64)
-        self._zeros = 0
         self._low, self._high = -1, -1  # bits of the least and the largest magnitude but zero
         self._shift = 0
         self._first = 0  # key less the place in the table
-        self._places = np.empty(0, np.int64) if places is None else places
 
-    def add(self, values: np.ndarray, low: float, high: float) -> None:
-        signed = low < 0
-        crosses = low <= 0 <= high
-        if not crosses:
+    def reach(self, values: np.ndarray, low: float, high: float) -> None:
+        """Have the table reach to the largest magnitude, and to the least where that is known."""
+        if low > 0 or high < 0:
             self._cover(_bits(min(abs(low), abs(high))), _bits(max(abs(low), abs(high))))
-        else:
-            if self._low < 0:
-                least = _least(values)
-                if least is None:
-                    self._zeros += len(values)
-                    return
-                self._cover(least, least)
+        elif self._low < 0:
+            self.reach_down(values)
+        if self._low >= 0:
             self._cover(self._low, max(_bits(max(-low, high)), self._low))
-        if len(self._places) < len(values):
-            self._places = np.empty(len(values), np.int64)
-        places = self._places[: len(values)]
-        scratch = np.empty(min(len(values), BLOCK), np.int64)
-        for start in range(0, len(values), BLOCK):
-            block, out = values[start : start + BLOCK], places[start : start + BLOCK]
-            bits = block.view(np.int64)
-            if signed or crosses:
-                sizes = np.bitwise_and(bits, _MAGNITUDE, out=out)
-                np.right_shift(sizes, self._shift, out=out)
-            else:
-                np.right_shift(bits, self._shift, out=out)
-            np.subtract(out, self._first, out=out)
-            if crosses and out.min() < 1:
-                there = block != 0
-                zeros = len(block) - int(np.count_nonzero(there))
-                np.maximum(out, 0, out=out)
-                if len(block) - int(np.count_nonzero(out)) != zeros:
-                    least = _least(values)
-                    assert least is not None
-                    self._cover(least, max(self._high, least))
-                    return self.add(values, low, high)
-            if signed:
-                sign = np.right_shift(bits, 63, out=scratch[: len(block)])
-                sign &= SPAN + 1
-                out += sign
+
+    def reach_down(self, values: np.ndarray) -> None:
+        """Have it reach to the least magnitude of these values but zero."""
+        sizes = np.abs(values)
+        sizes = sizes[sizes > 0]
+        if len(sizes):
+            least = _bits(sizes.min())
+            self._cover(least, max(self._high, least))
+        elif not len(self._table):
+            self._table = np.zeros(2 * SPAN + 2, np.int64)
+
+    def place(self, values: np.ndarray, out: np.ndarray, room: Room, low: float, high: float) -> None:
+        """The places of at most BLOCK values; of those below the table's reach 0 or less."""
+        bits = values.view(np.int64)
+        if low < 0:
+            np.bitwise_and(bits, _MAGNITUDE, out=out)
+            np.right_shift(out, self._shift, out=out)
+        else:
+            np.right_shift(bits, self._shift, out=out)
+        np.subtract(out, self._first, out=out)
+        if low <= 0 <= high:
+            np.maximum(out, 0, out=out)
+        if low < 0:
+            sign = np.right_shift(bits, 63, out=room.integers[: len(bits)])
+            np.bitwise_and(sign, SPAN + 1, out=sign)
+            np.add(out, sign, out=out)
+
+    def count(self, values: np.ndarray, places: np.ndarray, low: float, high: float) -> bool:
+        """Count places; False, and nothing is counted, when a value that is not zero has the place of zeros."""
         counts = np.bincount(places)
+        if low <= 0 <= high:
+            empty = int(counts[0]) + (int(counts[SPAN + 1]) if len(counts) > SPAN + 1 else 0)
+            if empty and len(values) - int(np.count_nonzero(values != 0)) != empty:
+                return False
         self._table[: len(counts)] += counts
+        return True
 
     def _cover(self, low: int, high: int) -> None:
         """Have the table reach from one magnitude to another, given by their bits."""
@@ -212,11 +245,11 @@ class _Bins:
         self._shift, self._first, self._low, self._high = shift, first, low, high
 
     def sketch(self) -> Sketch:
-        zeros = self._zeros
+        zeros = 0
         if not len(self._table):
             keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
         else:
-            zeros += int(self._table[0] + self._table[SPAN + 1])
+            zeros = int(self._table[0] + self._table[SPAN + 1])
             negative = np.flatnonzero(self._table[SPAN + 2 :])[::-1]
             positive = np.flatnonzero(self._table[1 : SPAN + 1])
             keys = np.concatenate([-(negative + self._first + 2), positive + self._first + 2])
@@ -231,13 +264,6 @@ def _bits(value: float) -> int:
     return int(np.float64(value).view(np.int64))
 
 
-def _least(values: np.ndarray) -> int | None:
-    """Bits of the least magnitude but zero."""
-    sizes = np.abs(values)
-    sizes = sizes[sizes > 0]
-    return _bits(sizes.min()) if len(sizes) else None
-
-
 class CategoryTally:
     """Counts words. Words of the same 64-bit hash are counted as one."""
 
@@ -250,7 +276,8 @@ class CategoryTally:
         self._hashes, self._counts, self._seen = (
             np.zeros(0, kind) for kind in (np.uint64, np.int64, np.int64)
         )
-        self._sorted, self._order = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        self._sorted: np.ndarray = np.zeros(0, np.uint64)
+        self._order: np.ndarray = np.zeros(0, np.int64)
         self._words: list[tuple[np.ndarray, np.ndarray]] = []
         self._bytes = 0
 
@@ -312,7 +339,7 @@ class CategoryTally:
     def number_of_words(self) -> int:
         """How many words were seen; an estimate when not all could be kept."""
         kept = len(self._hashes)
-        return max(kept + 1, round(self._distinct.found().estimate())) if self.overflow else kept
+        return max(kept + 1, round(self._distinct.found.estimate())) if self.overflow else kept
 
     def profile(self, rows: int) -> CategoryProfile:
         """The profile of a column of so many rows; those that were not counted are null."""
@@ -328,17 +355,17 @@ class CategoryTally:
             kept,
             self.count - sum(kept.values()),
             self._buckets,
-            self._distinct.found(),
+            self._distinct.found,
         )
 
     def _texts(self, which: np.ndarray) -> list[str]:
-        wanted, found, start = set(which.tolist()), [], 0
+        """The words at these places, rising."""
+        found, start = [], 0
         for body, places in self._words:
-            data, ends = body.tobytes(), places.tolist()
-            for i in range(len(ends) - 1):
-                if start + i in wanted:
-                    found.append(data[ends[i] : ends[i + 1]].decode("utf-8", "surrogatepass"))
-            start += len(ends) - 1
+            mine = which[(which >= start) & (which < start + len(places) - 1)] - start
+            for begin, end in zip(places[mine].tolist(), places[mine + 1].tolist(), strict=True):
+                found.append(body[begin:end].tobytes().decode("utf-8", "surrogatepass"))
+            start += len(places) - 1
         return found
 
 

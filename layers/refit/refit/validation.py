@@ -29,7 +29,7 @@ from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile
 from refit.reading import Limits, NotAsTyped, Part, Source, open_source
 from refit.repeats import Repeats
 from refit.shard import NAT, Writer, chunk_bytes, hash_words, kind_of, mix, packed_values
-from refit.tally import MAX_BYTES, MAX_WORDS, PIECE, CategoryTally, NumberTally
+from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
@@ -398,7 +398,7 @@ class _PartPass:
     def __init__(self, job: _Job) -> None:
         self.job, self.task = job, job.task
         self.found = _Found({column.name: _ColumnFound() for column in job.columns})
-        room = np.empty(PIECE, np.int64)
+        room = Room()
         self.numbers = {c.name: NumberTally(room) for c in job.columns if c.type in NUMERIC}
         self.words = {c.name: _Vocabulary(c) for c in job.columns if c.type is ColumnType.CATEGORY}
         self.places = [job.source.names.index(column.name) for column in job.columns]
@@ -631,16 +631,21 @@ def _rows_of(
     batch: pa.RecordBatch, at: np.ndarray, row: int, reasons: Sequence[tuple[tuple[str, str], ...]]
 ) -> list[_BadRow]:
     """Rows of a batch as they stand in the file."""
-    picked = [
-        [_shown(value) for value in column.take(arrow_indices(at)).to_pylist()] for column in batch.columns
-    ]
-    cells = zip(*picked, strict=True)
+    cells = zip(*(_cells(column.take(arrow_indices(at))) for column in batch.columns), strict=True)
     return [_BadRow(int(i) + row, codes, each) for i, codes, each in zip(at, reasons, cells, strict=True)]
 
 
+def _cells(array: pa.Array) -> list[str]:
+    """Values as text, cut where they are long; what is empty is empty."""
+    try:
+        # By Arrow: as_py of a timestamp in nanoseconds imports pandas.
+        values = array.cast(pa.large_string()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        values = array.to_pylist()
+    return ["" if value is None else _shown(value) for value in values]
+
+
 def _shown(value: object) -> str:
-    if value is None:
-        return ""
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return text[:LONGEST_CELL]
 
@@ -704,8 +709,8 @@ def _comparable(array: pa.Array, column: Column) -> list[object]:
     if found.null is not None:
         values = [None if null else value for value, null in zip(values, found.null, strict=True)]
     if found.wrong is not None:
-        raw = array.to_pylist()
-        values = [(str(r),) if w else v for v, w, r in zip(values, found.wrong, raw, strict=True)]
+        raw = _cells(array)
+        values = [(r,) if w else v for v, w, r in zip(values, found.wrong, raw, strict=True)]
     return values
 
 
