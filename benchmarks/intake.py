@@ -153,12 +153,16 @@ def main() -> int:
         results += measured(chosen, rows, reference_rows, args)
     agree(results)
     head = [*machine(), *load(before, os.getloadavg()[0])]
-    body = [*tables(results), *comparisons(results), *missing(results)]
+    body = [
+        *tables(results),
+        *comparisons(results),
+        *missing(results, [line for line in LINES if line not in chosen]),
+    ]
     print(*head, "", *body, sep="\n")
     if args.json:
         args.json.write_text(json.dumps([plain(result) for result in results], indent=1))
     if args.write:
-        write([*head, "", *how(args), "", "```text", *body, "```", "", *explained(chosen)])
+        write([*head, "", *how(args), "", "```text", *body, "```", "", *explained()])
     return 0
 
 
@@ -354,14 +358,14 @@ def comparisons(results: Sequence[Result]) -> list[str]:
     return [*lines, ""]
 
 
-def missing(results: Iterable[Result]) -> list[str]:
-    out = [f"  {r.line.says}, {r.rows:,} rows: {r.why}" for r in results if r.why and r.line.section != "csv"]
-    out += [
-        f"  CSV, {r.line.says}, {r.rows:,} rows: {r.why}"
-        for r in results
-        if r.why and r.line.section == "csv"
-    ]
+def missing(results: Iterable[Result], left: Iterable[Line]) -> list[str]:
+    out = [f"  {_where(r.line)}{r.line.says}, {r.rows:,} rows: {r.why}" for r in results if r.why]
+    out += [f"  {_where(line)}{line.says}: left out of this run" for line in left]
     return ["not measured", *out] if out else []
+
+
+def _where(line: Line) -> str:
+    return "CSV, " if line.section == "csv" else ""
 
 
 def machine() -> list[str]:
@@ -407,8 +411,7 @@ def how(args: argparse.Namespace) -> list[str]:
     ]
 
 
-def explained(lines: Sequence[Line]) -> list[str]:
-    shown = {line.name for line in lines}
+def explained() -> list[str]:
     return [
         "The file has 22 columns, built from a seed: 10 floats with nulls, 6 integers (one names a row), 4 categories of 5, 100, 5,000 and",
         "100,000 words with a long tail, a timestamp, a label. It is read from the machine's cache, snappy Parquet in row groups of a million.",
@@ -423,7 +426,6 @@ def explained(lines: Sequence[Line]) -> list[str]:
         "  estimated, in duckdb the quantiles too. polars sorts for its quantiles.",
         "* What works on a DataFrame also reads the file into one. nannyml's reference is fitted, evidently's is read before the clock starts.",
         "  whylogs is lent one name that numpy 2 no longer has.",
-        *(["* Peers were left out of this run."] if "polars" not in shown else []),
         "* Not measured here: anything on AWS, where S3, the network and a share of a core come to it; files from a cold disk.",
     ]
 
