@@ -35,8 +35,8 @@ demo: setup  ## replay a year of real flights on this machine, no AWS account ne
 soak: setup  ## thousands of uploads, their events repeated, shuffled and lost; takes a quarter of an hour
 	@$(PY) -m refit_cli.soak --uploads $(UPLOADS) --seed $(SEED)
 
-test: setup  ## run every test
-	@$(PY) -m pytest
+test: setup  ## run every test, on all cores
+	@$(PY) -m pytest -n auto --dist loadfile
 
 faults: setup  ## fail every request to AWS once in every way, and write the table of docs/promises.md
 	@$(PY) scripts/sweep.py

@@ -26,7 +26,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     name = unlearned_champion(model, batch, app)
     if name is None:
         return {"model": model, "batch_id": batch, "skipped": "no champion that has not learned from it"}
-    version = serving.recorded(app.registry, model, name)
+    version = app.registry.recorded(model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
     value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
     note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
@@ -48,7 +48,7 @@ def unlearned_champion(model: str, batch: str, app: App) -> str | None:
     newest = champion.generation if champion else 0
     for number in range(newest, max(0, newest - LOOK_BACK), -1):
         generation = app.registry.generation(model, number)
-        if generation is None or serving.recorded(app.registry, model, generation.version).pruned_at:
+        if generation is None or app.registry.recorded(model, generation.version).pruned_at:
             continue
         if batch not in inputs.learned_by(app.store, app.registry, model, generation.version):
             return generation.version

@@ -38,7 +38,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         raise TrainingError(f"no candidate could be trained: {failures}")
 
     def predictions(version: str, index: np.ndarray) -> np.ndarray:
-        found = serving.recorded(app.registry, message.model, version)
+        found = app.registry.recorded(message.model, version)
         estimator = serving.load_version(app.store, found)
         needs = METRICS[spec.gates.metric].needs
         # In the columns that this version knows: an imported champion, or one from before the contract

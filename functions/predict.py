@@ -81,7 +81,7 @@ def in_service(model: str, app: App) -> Served:
 
 
 def _load(model: str, generation: int, name: str, app: App) -> Served:
-    version = serving.recorded(app.registry, model, name)
+    version = app.registry.recorded(model, name)
     return Served(generation, version, serving.load_version(app.store, version))
 
 

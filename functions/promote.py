@@ -18,7 +18,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     logger.append_keys(model=message.model, run_id=message.run_id)
     proved = event["evaluation"]
     spec = get_model(app.models, message.model)
-    version = serving.recorded(app.registry, message.model, event["final"]["version"])
+    version = app.registry.recorded(message.model, event["final"]["version"])
     frozen = inputs.read(app.store, message.inputs_key)
     approval = approved(spec, message.run_id, version, frozen.generation, app)
     told = f"; approved by {approval.answered_by}: {approval.comment}" if approval else ""

@@ -31,15 +31,11 @@ def handler(event: Any, app: App) -> dict[str, Any]:
 
 
 def _of_alarm(alarm: messages.Alarm, app: App) -> list[Knock]:
-    """A knock for each model that the alarm speaks of: Refit's own one, or those that name it in model.toml."""
+    """A knock for each model that the alarm speaks of."""
     if alarm.state != "ALARM":
         return []
+    models = alarms.models_of(app.settings.stack, alarm.name, app.models)
     own = alarms.model_of_alarm(app.settings.stack, alarm.name)
-    models = [
-        name
-        for name, spec in app.models.items()
-        if alarm.name in spec.triggers.alarms or (name == own and spec.triggers.quality)
-    ]
     if own and not models:
         get_model(app.models, own)  # the alarm of a model that is no longer deployed is refused
     return [alarm.knock(model) for model in models]
@@ -72,7 +68,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     version, generation = (champion.version, champion.generation) if champion else ("", 0)
     learned = inputs.learned_by(app.store, registry, model, version)
     everything = registry.uploads(model)
-    uploads = effective(everything)
+    uploads, left_out = inputs.usable(app.store, spec, effective(everything))
     resumed = runs.existing(registry, model, knock.resumes) if knock.resumes else None
     state = State(
         inputs=uploads,
@@ -84,6 +80,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         last_run=slot.last_run or None,
         last_digest=slot.last_digest,
         hold=Hold(**slot.hold) if slot.hold else None,
+        left_out=left_out,
         resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
     )
     decision = decide(knock, state, spec, now)

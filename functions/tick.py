@@ -8,6 +8,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from refit import times
 from refit.aws import champions, intake, keys, runs
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
@@ -84,7 +85,7 @@ def look_after_run(run: Run | None, app: App) -> str:
 def sweep(app: App) -> int:
     """Send uploads that have no final record to the intake queue; returns how many."""
     now = datetime.now(UTC)
-    before, asked_again = now - timedelta(minutes=app.settings.sweep_minutes), _text(now - SWEEP_AGAIN)
+    before, asked_again = now - timedelta(minutes=app.settings.sweep_minutes), times.text(now - SWEEP_AGAIN)
     bucket, swept = app.settings.data_bucket, 0
     final: dict[str, set[str]] = {}
     for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=keys.INCOMING):
@@ -93,14 +94,14 @@ def sweep(app: App) -> int:
             if model not in final:
                 uploads = app.registry.uploads(model)
                 final[model] = {upload.upload_id for upload in uploads if is_final(upload, app.models)}
-                intake.tell_of_parked(app, uploads, _text(now - LONGEST_TRY))
+                intake.tell_of_parked(app, uploads, times.text(now - LONGEST_TRY))
             name = upload_id(bucket, found["Key"], found["VersionId"])
             if found["LastModified"] > before or name in final[model]:
                 continue
             if app.registry.swept_since(name, asked_again):
                 continue  # its message has its tries yet
             intake.send_again(app, found["Key"], found["VersionId"], "sweep")
-            app.registry.note_swept(name, _text(now))
+            app.registry.note_swept(name, times.text(now))
             swept += 1
             if swept >= MOST_SWEPT:
                 return swept
@@ -145,7 +146,3 @@ def _ask(spec: ModelSpec, trigger: Trigger, reason: str, occasion: str, app: App
     }
     app.bus.publish(Event.RETRAINING_REQUESTED, detail)
     return f"asked: {request_id}"
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -89,7 +89,7 @@ def take_in(arrival: messages.Arrival, app: App, tries: int) -> None:
         found = open_version(app.s3, arrival.bucket, arrival.key, arrival.version_id)
         if found is None:
             logger.warning("the object version is gone; nothing to take in")
-            if before or upload.revision:
+            if upload.revision:  # there is a record, and it does not say so
                 gone = "The object version was deleted before it was taken in."
                 _ignore(replace(upload, decided_at=utc_now()), Reason(Code.DELETED, gone), app)
             return
@@ -165,12 +165,14 @@ def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, shard: Path, app:
     assert verdict.profile is not None
     batch = batch_id(upload.sha256, spec.contract.digest)
     first = app.registry.first_with_content(upload.model, upload.sha256, upload.key)
+    intake.remember_contract(app, upload.model, spec.contract)
     app.store.put_file_once(keys.shard(upload.model, batch), shard)
     upload = app.registry.save_upload(
         replace(
             upload,
             outcome=Outcome.ACCEPTED,
             batch_id=batch,
+            contract=spec.contract.digest,
             duplicate_of="" if first == upload.key else first,
             rows=verdict.rows,
             bad_rows=verdict.bad_rows,

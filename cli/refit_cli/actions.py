@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,14 +82,28 @@ def ask(
     )
 
 
-def wait_for_run(app: App, model: str, run_id: str, timeout: float = 1800) -> Run:
-    """Wait until a run has ended."""
+def wait_for_run(app: App, model: str, run_id: str, timeout: float = 1800) -> tuple[Run, Approval | None]:
+    """Wait until a run has ended, or itself waits for a person: nobody knows how long that takes.
 
-    def ended() -> Run | None:
+    Returns
+    -------
+    run
+        As it is recorded now.
+    asked
+        What a person is asked, of a run that waits for the answer.
+    """
+
+    def settled() -> tuple[Run, Approval | None] | None:
         run = app.registry.run(model, run_id)
-        return run if run and run.status is not RunStatus.RUNNING else None
+        if run is None:
+            return None
+        if run.status is not RunStatus.RUNNING:
+            return run, None
+        asked = app.registry.approval(model, run_id)
+        waits = asked and asked.status is ApprovalStatus.WAITING and asked.expires_at > utc_now()
+        return (run, asked) if waits else None
 
-    return wait_for(ended, timeout, f"{run_id} still runs after {timeout:.0f} s; see: refit status {model}")
+    return wait_for(settled, timeout, f"{run_id} still runs after {timeout:.0f} s; see: refit status {model}")
 
 
 def resume_run(app: App, model: str, run_id: str, reason: str) -> Answered:
@@ -203,7 +216,7 @@ def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, r
 
 
 def _not_pruned(app: App, model: str, target: str, served: set[str]) -> Version:
-    version = serving.recorded(app.registry, model, target)
+    version = app.registry.recorded(model, target)
     if version.pruned_at:
         left = {each.version for each in app.registry.versions(model) if not each.pruned_at}
         known = ", ".join(sorted(served & left)) or "none"
@@ -267,7 +280,7 @@ def reject(app: App, spec: ModelSpec, version: str, comment: str) -> tuple[Appro
 
 def _answer(app: App, model: str, version: str, said: ApprovalStatus, comment: str) -> tuple[Approval, bool]:
     """The record first, which is what counts; then the execution is told, again if need be."""
-    for _ in range(8):
+    for _ in range(ATTEMPTS):
         found = _request(app, model, version)
         if found.status in (said, ApprovalStatus.SUPERSEDED):  # perhaps it was not told
             _tell(app, found)
@@ -430,7 +443,7 @@ def backfill(
 
     Retraining is on hold meanwhile; the hold ends by itself should this not come back.
     """
-    until = (datetime.now(UTC) + timedelta(hours=HOLD_HOURS)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    until = utc_now(later=HOLD_HOURS * 3600)
     hold = {"until": until, "reason": f"backfill of {len(files)} files", "by": whoami()}
     _set_hold(app, spec.name, hold, unless=lambda held: held is not None and held["until"] > until)
     try:

@@ -61,7 +61,7 @@ def _check_model(app: App, model: str) -> list[Breach]:
         expect(1, champion == generations[-1], "the champion pointer is not the newest generation")
         used = effective(registry.uploads(model))
         try:
-            serving_now = serving.recorded(registry, model, champion.version)
+            serving_now = registry.recorded(model, champion.version)
             estimator = serving.load_version(app.store, serving_now)
             if used:
                 serving.probe(

@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from refit import artifact
-from refit.aws import intake, keys
+from refit.aws import alarms, intake, keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App
 from refit.batches import Outcome
-from refit.errors import RefitError
+from refit.errors import BadMessage, RefitError
 from refit_cli.oracle import Breach, check
 
 # Invokes a function by its name in template.yaml, and waits for it when asked to.
 Invoke = Callable[[str, Any, bool], None]
 
 HIDDEN = 300  # seconds that received messages stay with us
+DOOR = ("RequestRetrainingFunction",)
 OF_OBJECTS = (1, 2, 6, 13)  # promises that a missing or altered object breaks
 PEOPLE = "put right by hand; docs/promises.md says what must hold"
 
@@ -47,21 +48,21 @@ def requeue(app: App, dead_letters: str, invoke: Invoke, model: str = "") -> lis
     done, sent, left = [], set(), []
     for message in _received(app, dead_letters):
         event = _parsed(message["Body"])
-        name, receivers = understood(event)
-        if receivers is None or (model and model_of(event) != model):
+        letter = understood(event)
+        if letter.receivers is None or (model and not _is_of(letter, model, app)):
             left.append(message["ReceiptHandle"])
-            if receivers is None:
-                done.append(Requeued(name, "left where it is: not a message that Refit sends"))
+            if letter.receivers is None:
+                done.append(Requeued(letter.what, "left where it is: not a message that Refit sends"))
             continue
-        for receiver in receivers:
+        for receiver in letter.receivers:
             if receiver == "ValidateFunction":
                 app.sqs.send_message(QueueUrl=app.settings.intake_queue, MessageBody=message["Body"])
-                found = event["detail"]["object"]
-                sent.add((found["key"], found.get("version-id", "")))
+                sent.add((letter.what, letter.version_id))
             else:
                 invoke(receiver, event, False)
         app.sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=message["ReceiptHandle"])
-        done.append(Requeued(name, f"sent to {' and '.join(receivers)}" if receivers else "dropped"))
+        became = f"sent to {' and '.join(letter.receivers)}" if letter.receivers else "dropped"
+        done.append(Requeued(letter.what, became))
     for handle in left:
         app.sqs.change_message_visibility(QueueUrl=dead_letters, ReceiptHandle=handle, VisibilityTimeout=0)
     for each in [model] if model else sorted(app.models):
@@ -72,34 +73,41 @@ def requeue(app: App, dead_letters: str, invoke: Invoke, model: str = "") -> lis
     return done
 
 
-def understood(event: Any) -> tuple[str, tuple[str, ...] | None]:
-    """What a dead letter is in words, and the functions it is for; None for what Refit knows nothing of."""
-    event = event if isinstance(event, dict) else {}
-    kind, detail = str(event.get("detail-type") or "no event"), event.get("detail")
-    detail = detail if isinstance(detail, dict) else {}
-    if kind == "Object Created":
-        key = str((detail.get("object") or {}).get("key") or "")
-        if key.startswith(keys.INCOMING):
-            return key, ("ValidateFunction",)
-        if key.startswith("accepted/"):
-            return key, ("CheckDriftFunction", "CheckQualityFunction")
-    if kind == "Scheduled Event":
-        return kind, ()  # the next one does what this one could not
-    asks = (Event.DRIFT_CHECKED, Event.RETRAINING_REQUESTED)
-    if kind in (*asks, "CloudWatch Alarm State Change", "Step Functions Execution Status Change"):
-        return f"{kind} {model_of(event)}".strip(), ("RequestRetrainingFunction",)
-    return kind, None
+class Letter(NamedTuple):
+    """A dead letter: what it is in words, the functions it is for, and of what it speaks where it says so."""
+
+    what: str
+    receivers: tuple[str, ...] | None  # None: it is none that Refit sends
+    model: str = ""
+    version_id: str = ""  # of an upload, whose key it is called by
+    alarm: str = ""
 
 
-def model_of(event: Any) -> str:
-    """The model that an event is of; empty where it does not say."""
-    detail = event.get("detail") or {}
-    if "model" in detail:
-        return str(detail["model"])
-    if event.get("detail-type") == "Step Functions Execution Status Change":
-        return str(detail.get("name") or "").rpartition("-run-")[0]
-    parts = str((detail.get("object") or {}).get("key") or "").split("/")
-    return parts[1] if len(parts) > 1 else ""
+def understood(event: Any) -> Letter:
+    """Read a dead letter as the functions do; what they would refuse is for none of them."""
+    kind = str(event.get("detail-type") or "no event") if isinstance(event, dict) else "no event"
+    try:
+        if kind == "Object Created":
+            found = messages.arrival(event)
+            if found.key.startswith(keys.INCOMING):
+                model, _ = keys.model_of_incoming(found.key)
+                return Letter(found.key, ("ValidateFunction",), model, found.version_id)
+            model, _ = keys.batch_of_profile(found.key)
+            return Letter(found.key, ("CheckDriftFunction", "CheckQualityFunction"), model)
+        if kind == "Scheduled Event":
+            return Letter(kind, ())  # the next one does what this one could not
+        said = messages.wakeup(event)
+    except BadMessage:
+        return Letter(kind, None)
+    if isinstance(said, messages.Alarm):
+        return Letter(f"{kind} {said.name}", DOOR, alarm=said.name)
+    return Letter(f"{kind} {said.model}", DOOR, said.model)
+
+
+def _is_of(letter: Letter, model: str, app: App) -> bool:
+    if letter.alarm:
+        return model in alarms.models_of(app.settings.stack, letter.alarm, app.models)
+    return letter.model == model
 
 
 def _received(app: App, url: str) -> Iterator[dict[str, Any]]:
@@ -112,7 +120,7 @@ def _received(app: App, url: str) -> Iterator[dict[str, Any]]:
 def _parsed(body: str) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -182,12 +190,12 @@ def restore(app: App) -> list[str]:
     Refit itself never replaces an object, and what retention removes is removed with all its versions.
     """
     bucket, restored = app.settings.store_bucket, []
-    for page in app.s3.get_paginator("list_object_versions").paginate(Bucket=bucket):
-        beneath = {version["Key"] for version in page.get("Versions", [])}
-        for marker in page.get("DeleteMarkers", []):
-            if marker["IsLatest"] and marker["Key"] in beneath:
-                app.s3.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
-                restored.append(marker["Key"])
+    versions, markers = _listed(app)
+    beneath = {version["Key"] for version in versions}
+    for marker in markers:
+        if marker["IsLatest"] and marker["Key"] in beneath:
+            app.s3.delete_object(Bucket=bucket, Key=marker["Key"], VersionId=marker["VersionId"])
+            restored.append(marker["Key"])
     for model in sorted(app.models):
         for version in app.registry.versions(model):
             key = keys.artifact(model, version.artifact_sha256)
@@ -196,10 +204,18 @@ def restore(app: App) -> list[str]:
     return sorted(set(restored))
 
 
+def _listed(app: App, prefix: str = "") -> tuple[list[Any], list[Any]]:
+    """Versions and delete markers of the store bucket; those of one object may be on different pages."""
+    lister = app.s3.get_paginator("list_object_versions")
+    pages = list(lister.paginate(Bucket=app.settings.store_bucket, Prefix=prefix))
+    versions = [version for page in pages for version in page.get("Versions", [])]
+    return versions, [marker for page in pages for marker in page.get("DeleteMarkers", [])]
+
+
 def _restore_artifact(app: App, key: str, sha256: str) -> bool:
     """Put the version with the recorded hash on top, unless it is there; returns whether that was done."""
     bucket = app.settings.store_bucket
-    found = app.s3.list_object_versions(Bucket=bucket, Prefix=key).get("Versions", [])
+    found, _ = _listed(app, key)
     for version in sorted(found, key=lambda each: not each["IsLatest"]):
         body = app.s3.get_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])["Body"].read()
         if artifact.digest(body) == sha256:

@@ -150,6 +150,15 @@ def approval_text(approval: dict[str, Any]) -> str:
     return text if approval["status"] != ApprovalStatus.WAITING else f"{text}, but its run has ended"
 
 
+def waiting_text(asked: Approval) -> str:
+    """Of a run: what it waits for, and how to answer."""
+    name = f"{asked.model} {asked.version}"
+    return (
+        f"waits for approval of {asked.version} until {asked.expires_at}; see: refit approvals {asked.model}; "
+        f"answer: refit approve {name} --comment ..., or refit reject {name} --comment ..."
+    )
+
+
 def _answer(approval: dict[str, Any]) -> str:
     return f"{approval['answered_by']} on {approval['answered_at']}: {approval['comment']}"
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import os
 import re
+import subprocess
+import sys
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from functools import cache, partial
 
@@ -16,6 +20,8 @@ from reach import LAYER, ROOT, Reach
 from refit import errors
 from refit.aws import alarms, keys, messages, runs
 from refit.aws.bus import SOURCE, Event
+from refit.batches import Code
+from refit.contract import Column, Contract, Dialect
 from refit.policy import Knock
 from refit.records import Run, RunStatus
 
@@ -255,6 +261,15 @@ def test_a_function_has_the_layers_that_its_code_imports_and_no_others(file):
     assert {layer["Ref"] for layer in FUNCTIONS[file]["Layers"]} == expected
 
 
+@pytest.mark.parametrize("file", ["keep_champion", "prune", "record_failure", "request_approval", "tick"])
+def test_a_function_that_looks_at_no_rows_starts_without_numpy(file):
+    """By what its code reaches, and by what a fresh interpreter has loaded: every cold start would pay for it."""
+    assert "numpy" not in reach(file).packages
+    code = f"import sys, {file}; sys.exit('numpy' in sys.modules)"
+    path = os.pathsep.join([str(ROOT / "functions"), str(LAYER)])
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
+
+
 def test_a_models_own_code_finds_what_it_may_import():
     """model.py is loaded by the functions that fit: they have scikit-learn."""
     fitting = {file for file in FILES if ("refit.training", "fit") in reach(file).nodes}
@@ -285,11 +300,13 @@ def test_the_domain_is_pure(path):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    forbidden = ("boto3", "botocore", "os", "logging", "aws_lambda_powertools", "refit.aws", "time")
+    environment = ("os.environ", "os.getenv", "os.putenv")  # files may be written, as a caller named them
+    forbidden = ("boto3", "botocore", *environment, "logging", "aws_lambda_powertools", "refit.aws", "time")
     assert not [
         name for name in imported if name in forbidden or name.startswith(tuple(f"{f}." for f in forbidden))
     ]
     assert not re.search(r"\b(now|utcnow|today)\(\)|\btime\.(time|monotonic)\b|\.now\(", path.read_text())
+    assert not any(name in path.read_text() for name in environment)
 
 
 # ---------------------------------------------------------------- messages
@@ -872,3 +889,18 @@ def test_paths_in_the_template_exist():
     assert (ROOT / GLOBALS["CodeUri"]).is_dir()
     for name, layer in of_type("Serverless::LayerVersion").items():
         assert (ROOT / layer["ContentUri"] / "Makefile").is_file(), name
+
+
+def test_every_reason_code_is_documented_once():
+    text = (ROOT / "docs/models.md").read_text()
+    table = text[text.index("| code | meaning | |") :]
+    listed = re.findall(r"(?m)^\| `(\w+)` \| \S", table)
+    assert sorted(listed) == sorted(Code)
+
+
+def test_every_key_of_a_contract_is_documented():
+    text = (ROOT / "docs/models.md").read_text()
+    keys_of_columns = {field.name for field in fields(Column)} - {"name"}
+    keys_of_files = {field.name for field in fields(Contract)} - {"columns", "fresh_seconds", "csv"}
+    for name in {*keys_of_columns, *keys_of_files, "fresh", *(field.name for field in fields(Dialect))}:
+        assert re.search(rf"(?m)^\|[^|]*`{name}`[^|]*\|", text), name

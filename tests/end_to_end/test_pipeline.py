@@ -124,7 +124,7 @@ def test_from_upload_to_a_champion_that_is_replaced_when_the_world_turns(deploym
     first = drop(deployment, "loans", "2024-01.parquet", parquet(loans(0)))
     answered = decision(deployment, "loans", first.batch_id)
     assert answered.answer == "retrain"
-    run = actions.wait_for_run(deployment.app, "loans", answered.run_id, 120)
+    run, _ = actions.wait_for_run(deployment.app, "loans", answered.run_id, 120)
     assert run.status is RunStatus.PROMOTED, run.result
 
     same = drop(deployment, "loans", "2024-02.csv", loans(1).to_csv(index=False).encode())
@@ -135,7 +135,7 @@ def test_from_upload_to_a_champion_that_is_replaced_when_the_world_turns(deploym
     turned = drop(deployment, "loans", "2024-03.parquet", parquet(loans(2, effect=-1, rows=4000)))
     answered = decision(deployment, "loans", turned.batch_id)
     assert answered.answer == "retrain" and "amount" in answered.reasons[0]
-    run = actions.wait_for_run(deployment.app, "loans", answered.run_id, 120)
+    run, _ = actions.wait_for_run(deployment.app, "loans", answered.run_id, 120)
     assert run.status is RunStatus.PROMOTED, run.result
     champion = deployment.app.registry.champion("loans")
     assert champion is not None and (champion.generation, champion.previous) == (2, "v1")
@@ -242,7 +242,7 @@ def test_a_promotion_waits_for_a_person_where_the_model_says_so(deployment: Depl
     assert "versions that wait: v1" in refit("approve", "shops", "v9", "--comment", "why not", code=1)
     assert registry.champion("shops") is None
     assert refit("approve", "shops", "v1", "--comment", "looks right") == "v1 of shops is approved\n"
-    run = actions.wait_for_run(deployment.app, "shops", asked.run_id, 60)
+    run, _ = actions.wait_for_run(deployment.app, "shops", asked.run_id, 60)
     assert run.status is RunStatus.PROMOTED and run.result.endswith(": looks right")
     assert "nothing was changed" in refit("approve", "shops", "v1", "--comment", "once more")
     assert "stays so" in refit("reject", "shops", "v1", "--comment", "changed my mind", code=1)

@@ -1,18 +1,22 @@
 """A person is asked before a promotion: RequestApproval, the answer, and what Promote and KeepChampion make of it."""
 
 import json
+import signal
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto_stack import sample
+from moto_stack import MODELS, sample
 from rows import fares
 
 from refit.errors import ApprovalGiven, ApprovalRejected, ChampionMoved, NotApproved
 from refit.records import ApprovalStatus, RunStatus
 from refit_cli import view
-from refit_cli.actions import Refused, approve, reject, whoami
+from refit_cli.actions import Refused, approve, reject, wait_for_run, whoami
+from refit_cli.main import main
 from refit_cli.oracle import check
 
 RUN_1, RUN_2, MODEL, WEEK = "run-00000001", "run-00000002", "fares", 7 * 86_400
@@ -337,6 +341,82 @@ def test_an_answer_about_another_champion_changes_nothing_and_the_inputs_may_run
     assert run.result == "the champion changed while v2 waited for approval"
     assert registry.champion(MODEL).generation == 2
     assert stack.ask("again", MODEL)["answer"] == "retrain"
+
+
+# ---------------------------------------------------------------- who waits for the run
+def test_who_waits_for_a_run_waits_no_longer_than_until_a_person_is_asked(stack, spec, waiting):
+    run, asked = wait_for_run(stack.app, MODEL, RUN_2, timeout=0)
+    assert (run.status, asked) == (RunStatus.RUNNING, request(stack))
+    approve(stack.app, spec, "v2", "looks right")
+    with pytest.raises(Refused, match="still runs"):
+        wait_for_run(stack.app, MODEL, RUN_2, timeout=0)
+    stack.call("promote", waiting)
+    run, asked = wait_for_run(stack.app, MODEL, RUN_2, timeout=0)
+    assert (run.status, asked) == (RunStatus.PROMOTED, None)
+
+
+def test_a_request_whose_time_is_over_waits_for_nobody(stack, waiting):
+    change(stack, expires_at=LONG_AGO)
+    with pytest.raises(Refused, match="still runs"):
+        wait_for_run(stack.app, MODEL, RUN_2, timeout=0)
+
+
+@pytest.fixture
+def refit(stack, spec, capsys):
+    """The command, against a stack whose runs get as far as asking; returns exit code and output."""
+    stack.upload("2013-01.parquet", fares(300), MODEL)
+    settings = stack.app.settings
+    outputs = {
+        "RegistryTableName": settings.table,
+        "DataBucketName": settings.data_bucket,
+        "StoreBucketName": settings.store_bucket,
+        "EventBusName": settings.event_bus,
+        "RetrainingStateMachineArn": settings.state_machine,
+        "IntakeQueueUrl": settings.intake_queue,
+    }
+    answer = {"Stacks": [{"Outputs": [{"OutputKey": k, "OutputValue": v} for k, v in outputs.items()]}]}
+
+    def describe(**_):  # moto's own CloudFormation needs packages that nothing else does
+        return SimpleNamespace(status_code=200), answer
+
+    def deliver(**_):
+        for event in stack.heard("Retraining Requested"):
+            run_id = stack.call("request_retraining", event)["run_id"]
+            stack.call("request_approval", asking(stack.walk(run_id, up_to="promote", model=MODEL)))
+        capsys.readouterr()  # what functions print is not the command's
+
+    def run(*arguments):
+        code = main([*arguments, "--models", str(MODELS)])
+        return code, capsys.readouterr().out
+
+    before = signal.getsignal(signal.SIGTERM)
+    boto3.setup_default_session()  # the command makes clients of its own
+    boto3.DEFAULT_SESSION.events.register("before-call.cloudformation.DescribeStacks", describe)
+    boto3.DEFAULT_SESSION.events.register("after-call.events.PutEvents", deliver)
+    yield run
+    boto3.setup_default_session()
+    signal.signal(signal.SIGTERM, before)
+
+
+RETRAIN = ("retrain", MODEL, "--reason", "new seats", "--wait")
+
+
+def test_the_command_that_waits_ends_with_how_to_answer(stack, refit):
+    code, said = refit(*RETRAIN)
+    until = stack.app.registry.approval(MODEL, RUN_1).expires_at
+    assert code == 0
+    assert said.splitlines()[1] == (
+        f"{RUN_1} waits for approval of v1 until {until}; see: refit approvals fares; answer: "
+        "refit approve fares v1 --comment ..., or refit reject fares v1 --comment ..."
+    )
+
+
+def test_the_command_that_waits_says_so_in_json_and_never_the_token(refit):
+    code, said = refit(*RETRAIN, "--json")
+    document = json.loads(said)
+    assert (code, document["run"]["status"]) == (0, "running")
+    assert (document["approval"]["status"], document["approval"]["version"]) == ("waiting", "v1")
+    assert "token" not in said
 
 
 # ---------------------------------------------------------------- what people see

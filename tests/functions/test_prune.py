@@ -195,7 +195,7 @@ def test_what_is_pruned_says_so_when_it_is_loaded(stack, four, keep):
 
     keep(MODEL, versions=2)
     prune(stack)
-    version = serving.recorded(stack.app.registry, MODEL, "v1")
+    version = stack.app.registry.recorded(MODEL, "v1")
     with pytest.raises(ArtifactError, match=f"v1's artifact was pruned on {LATER}"):
         serving.load_version(stack.app.store, version)
 

@@ -39,7 +39,7 @@ def waiting(dead):
 class Invoked(list):
     """Invocations as they would reach the stack's functions."""
 
-    def __init__(self, stack, **names):
+    def __init__(self, stack):
         self.stack = stack
 
     def __call__(self, name, event, wait):
@@ -94,7 +94,48 @@ def test_every_kind_of_event_finds_the_functions_that_it_is_for():
     assert understood(sample("tick"))[1] == ()
 
 
-@pytest.mark.parametrize("body", ["no json", "[]", "null", '{"detail-type": "Other"}', '{"detail": []}'])
+@pytest.mark.parametrize(
+    ("named", "knocks"), [("flights", [1, 1, 0]), ("fares", [1, 1, 0]), ("species", [0, 0, 0])]
+)
+def test_the_change_of_an_alarm_is_for_its_own_model_and_those_that_name_it(
+    stack, dead, declare, named, knocks
+):
+    declare("fares", alarms=["refit-quality-flights"])
+    die(dead, sample("request_retraining.alarm"))
+    sent = [each.what for each in requeue(stack.app, dead, Invoked(stack), named)]
+    assert sent == ["CloudWatch Alarm State Change refit-quality-flights"] * any(knocks)
+    assert [len(stack.app.registry.knocks(model)) for model in ("flights", "fares", "species")] == knocks
+    assert waiting(dead) == 1 - any(knocks)
+
+
+def test_the_end_of_a_run_and_a_profile_are_for_the_model_that_they_name(stack, dead):
+    for name in ("request_retraining.run_ended", "check_drift"):
+        die(dead, sample(name))
+    assert requeue(stack.app, dead, Invoked(stack), "species") == []
+    assert waiting(dead) == 2
+
+
+def aws(kind, **detail):
+    return json.dumps(sample("request_retraining", **{"detail-type": kind}, detail=detail))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "no json",
+        "[" * 100_000,
+        "[]",
+        "null",
+        '{"detail-type": "Other"}',
+        '{"detail": []}',
+        aws("Retraining Requested", model="flights"),
+        aws("Step Functions Execution Status Change", name="flights", status="FAILED"),
+        aws("CloudWatch Alarm State Change", alarmName="refit-quality-flights"),
+        aws("Object Created", object={"key": "incoming/flights/a.parquet"}),
+        aws("Object Created", bucket={"name": "store"}, object={"key": "accepted/flights/shard.npz"}),
+    ],
+    ids=lambda body: body[:20],
+)
 def test_what_is_no_message_of_ours_stays_where_it_is(stack, dead, body):
     die(dead, body)
     (done,) = requeue(stack.app, dead, Invoked(stack))
@@ -243,6 +284,32 @@ def test_a_replaced_artifact_gives_way_to_the_one_that_was_recorded(stack):
     stack.app.s3.put_object(Bucket=stack.app.settings.store_bucket, Key=key, Body=b"something else")
     findings, left = doctor(stack)
     assert {finding.done for finding in findings} == {f"restored {key}"}
+    assert left == []
+
+
+@pytest.fixture
+def tiny_pages(stack):
+    """S3 lists one object version or delete marker a page."""
+
+    def shorten(params, **_):
+        params["MaxKeys"] = 1
+
+    place, events = "before-parameter-build.s3.ListObjectVersions", stack.app.s3.meta.events
+    events.register(place, shorten)
+    yield
+    events.unregister(place, shorten)
+
+
+def test_what_is_listed_on_many_pages_comes_back_as_well(stack, tiny_pages):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    (upload,) = stack.app.registry.uploads("flights")
+    s3, bucket = stack.app.s3, stack.app.settings.store_bucket
+    replaced = keys.artifact("flights", stack.app.registry.version("flights", "v1").artifact_sha256)
+    deleted = keys.profile("flights", upload.batch_id)
+    s3.put_object(Bucket=bucket, Key=replaced, Body=b"something else")
+    s3.delete_object(Bucket=bucket, Key=deleted)
+    findings, left = doctor(stack)
+    assert {finding.done for finding in findings} == {f"restored {deleted}, {replaced}"}
     assert left == []
 
 

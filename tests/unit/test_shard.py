@@ -327,3 +327,19 @@ def test_a_frame_has_numbers_and_categoricals_of_plain_strings():
     assert frame["c"].cat.categories.dtype == object
     assert frame["c"].tolist()[0] == "b"
     assert frame["c"].isna().tolist() == [False, True]
+
+
+def test_a_column_that_an_older_shard_lacks_is_given_its_fill():
+    old, new = shard(x=[1, 2]), shard(x=[3], n=[7], c=["b"])
+    columns = [Column("x", NUMBER), Column("n", NUMBER, fill=5.0), Column("c", CATEGORY, fill="z")]
+    joint = concatenate([old, new, old], columns)
+    assert joint.columns["n"].tolist() == [5, 5, 7, 5, 5]
+    assert [joint.vocabularies["c"][code] for code in joint.columns["c"]] == ["z", "z", "b", "z", "z"]
+
+
+def test_a_column_that_was_of_another_kind_is_missing_not_misread():
+    """Codes of words are no numbers, and numbers no codes: a model of them would be nonsense."""
+    old = shard(x=["a", "b"], c=[3, 4])
+    joint = concatenate([old, shard(x=[7], c=["w"])], [Column("x", NUMBER), Column("c", CATEGORY)])
+    np.testing.assert_array_equal(joint.columns["x"], [np.nan, np.nan, 7])
+    assert joint.columns["c"].tolist() == [-1, -1, 0]

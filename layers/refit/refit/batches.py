@@ -86,6 +86,7 @@ class Upload:
     decided_at: str = ""
     sha256: str = ""
     batch_id: str = ""  # accepted only
+    contract: str = ""  # digest of the contract it was accepted under
     duplicate_of: str = ""  # key of an earlier upload with the same content
     rows: int = 0
     bad_rows: int = 0

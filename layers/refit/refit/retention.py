@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from refit import times
 from refit.batches import Outcome, Upload, is_final
 from refit.models import Retention
 from refit.records import Answered, Generation, Quality, Run, RunStatus, Slot, Version
@@ -153,8 +154,7 @@ def _before(now: str, days: int) -> str:
     """What is older than that time goes; nothing is older than the empty one."""
     if not days:
         return ""
-    moment = datetime.fromisoformat(now.replace("Z", "+00:00")) - timedelta(days=days)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return times.text(times.moment(now) - timedelta(days=days))
 
 
 def _champion(known: Remembered) -> Generation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from cronsim import CronSim, CronSimError
+from refit import times
 
 _EVERY = re.compile("([1-9][0-9]{0,4}) (hour|hours|day|days)")
 
@@ -14,6 +14,8 @@ def problem(every: str) -> str:
     """What is wrong with an interval; empty when nothing is."""
     if not every or length(every):
         return ""
+    from cronsim import CronSim, CronSimError  # few models need it, every command would pay for it
+
     try:
         CronSim(every, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
@@ -36,18 +38,12 @@ def due(every: str, since: str, now: str) -> str | None:
 
     Times are ISO 8601 in UTC; wall time, or the data's own where a model has a time column.
     """
-    start, end = _time(since), _time(now)
+    start, end = times.moment(since), times.moment(now)
     step = length(every)
     if step:
-        times = (end - start) // step
-        return _text(start + times * step) if times >= 1 else None
-    moment = next(CronSim(every, end + timedelta(seconds=1), reverse=True))
-    return _text(moment) if moment > start else None
+        steps = (end - start) // step
+        return times.text(start + steps * step) if steps >= 1 else None
+    from cronsim import CronSim
 
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    newest = next(CronSim(every, end + timedelta(seconds=1), reverse=True))
+    return times.text(newest) if newest > start else None

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refit.contract import Column, ColumnType
+from refit.contract import Column, ColumnType, same_kind
 from refit.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -331,7 +331,7 @@ def _write_all(file: int, values: np.ndarray, at: int) -> None:
 def concatenate(shards: Sequence[Shard], columns: Sequence[Column]) -> Shard:
     """One shard of all rows in the order given, restricted to `columns`, over joint vocabularies.
 
-    A column that an older shard lacks is null there.
+    A column that an older shard lacks, or holds as another kind, is the column's `fill` there, else null.
     """
     joint_columns, joint_types, joint_words = {}, {}, {}
     for column in columns:
@@ -339,22 +339,34 @@ def concatenate(shards: Sequence[Shard], columns: Sequence[Column]) -> Shard:
         joint_types[name] = column.type
         parts = []
         if column.type is ColumnType.CATEGORY:
-            words = sorted({word for s in shards for word in s.vocabularies.get(name, ())})
+            words = sorted({word for s in shards for word in _words_for(s, column)})
             position = {word: code for code, word in enumerate(words)}
             for shard in shards:
-                lookup = [position[word] for word in shard.vocabularies.get(name, ())]
+                lookup = [position[word] for word in _words_for(shard, column)]
                 table = np.array([*lookup, -1], dtype=np.int32)  # code -1 finds the last entry
-                codes = shard.columns.get(name)
-                parts.append(table[codes] if codes is not None else np.full(shard.rows, -1, np.int32))
+                # A shard without the column has one word at most: the fill.
+                codes = shard.columns[name] if _holds(shard, column) else np.zeros(shard.rows, np.int32)
+                parts.append(table[codes])
             joint_words[name] = words
         else:
             null: Any = NAT if column.type is ColumnType.TIMESTAMP else np.nan
             kind = np.int64 if column.type is ColumnType.TIMESTAMP else np.float64
+            given = null if column.fill is None else column.fill
             for shard in shards:
-                values = shard.columns.get(name)
-                parts.append(values if values is not None else np.full(shard.rows, null, kind))
+                held = _holds(shard, column)
+                parts.append(shard.columns[name] if held else np.full(shard.rows, given, kind))
         joint_columns[name] = np.concatenate(parts)
     return Shard(joint_columns, joint_types, joint_words)
+
+
+def _holds(shard: Shard, column: Column) -> bool:
+    return column.name in shard.columns and same_kind(shard.types[column.name], column.type)
+
+
+def _words_for(shard: Shard, column: Column) -> Sequence[str]:
+    if _holds(shard, column):
+        return shard.vocabularies[column.name]
+    return [] if column.fill is None else [str(column.fill)]
 
 
 def to_frame(shard: Shard, columns: Sequence[str]) -> pd.DataFrame:

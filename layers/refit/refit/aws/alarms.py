@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from refit.models import ModelSpec
@@ -22,6 +23,16 @@ def model_of_alarm(stack: str, name: str) -> str | None:
     """The model whose quality an alarm watches, None for an alarm that is not Refit's."""
     prefix = alarm_name(stack, "")
     return name.removeprefix(prefix) if name.startswith(prefix) and name != prefix else None
+
+
+def models_of(stack: str, name: str, models: Mapping[str, ModelSpec]) -> list[str]:
+    """The models for which an alarm is a trigger: Refit's own one, and those that name it in model.toml."""
+    own = model_of_alarm(stack, name)
+    return [
+        model
+        for model, spec in models.items()
+        if name in spec.triggers.alarms or (model == own and spec.triggers.quality)
+    ]
 
 
 def metric_name(model: str) -> str:

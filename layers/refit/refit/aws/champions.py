@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from refit.aws import alarms, serving
+from refit.aws import alarms
 from refit.aws.bus import Event
 from refit.aws.runtime import App
 from refit.models import ModelSpec
@@ -22,7 +22,7 @@ def settle(app: App, spec: ModelSpec) -> None:
     champion, told = registry.champion(spec.name), registry.told_of(spec.name)
     watched = 0
     while champion and champion.generation > max(told, watched):
-        version = serving.recorded(registry, spec.name, champion.version)
+        version = registry.recorded(spec.name, champion.version)
         alarms.watch(app.cloudwatch, app.settings.stack, version, spec)
         watched = champion.generation
         champion = registry.champion(spec.name)  # should it have moved meanwhile, its own alarm may be lost

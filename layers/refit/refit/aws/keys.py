@@ -5,6 +5,7 @@ data bucket                 written by people
 store bucket                written by Refit
   accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
                                                        (the shard's name is from its first format)
+  contracts/<model>/<digest>.json                      what batches under a contract hold
   quarantine/<model>/<upload>/reasons.json, bad_rows.csv
   drift/<model>/<batch>/<version>.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
@@ -40,6 +41,10 @@ def shard(model: str, batch_id: str) -> str:
 
 def profile(model: str, batch_id: str) -> str:
     return f"accepted/{model}/{batch_id}/profile.json"
+
+
+def contract(model: str, digest: str) -> str:
+    return f"contracts/{model}/{digest}.json"
 
 
 def batch_of_profile(key: str) -> tuple[str, str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from refit import times
 from refit.aws import keys
 from refit.aws.bus import Event
 from refit.aws.runs import run_of_execution
@@ -159,10 +159,9 @@ def clock(event: Any) -> str:
     """When the scheduled rule fired: delivered again, it is of the same time."""
     at = _text(event, "time")
     try:
-        moment = datetime.fromisoformat(at.replace("Z", "+00:00"))
+        return times.text(times.moment(at))
     except ValueError:
         raise BadMessage(f"'time' is {at[:40]!r}, not ISO 8601; see events/prune.json") from None
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from botocore.exceptions import ClientError
 
 from refit.batches import Upload
-from refit.errors import BadMessage, ChampionMoved, Conflict
+from refit.errors import ArtifactError, BadMessage, ChampionMoved, Conflict
 from refit.records import (
     Answered,
     Approval,
@@ -99,6 +99,13 @@ class Registry:
 
     def version(self, model: str, version: str) -> Version | None:
         return self._get(Version, f"MODEL#{model}", f"VERSION#{version}")
+
+    def recorded(self, model: str, version: str) -> Version:
+        """A version that there has to be; raises ArtifactError when there is none."""
+        found = self.version(model, version)
+        if found is None:
+            raise ArtifactError(f"{model} has no version {version[:40]!r}; see: refit history {model}")
+        return found
 
     def versions(self, model: str) -> list[Version]:
         return self._list(Version, model, "VERSION#")

@@ -17,6 +17,7 @@ from aws_lambda_powertools import Logger, Metrics
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from refit import times
 from refit.aws.bus import Bus
 from refit.aws.registry import Registry
 from refit.aws.settings import Settings
@@ -95,7 +96,7 @@ def app_of(settings: Settings) -> App:
 
 def utc_now(later: int = 0) -> str:
     """Now, or so many seconds later, ISO 8601 in UTC to the second."""
-    return (datetime.now(UTC) + timedelta(seconds=later)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return times.text(datetime.now(UTC) + timedelta(seconds=later))
 
 
 Handler = Callable[[Any, Any], Any]

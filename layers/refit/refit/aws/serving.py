@@ -8,7 +8,6 @@ import numpy as np
 
 from refit import artifact
 from refit.aws import keys
-from refit.aws.registry import Registry
 from refit.aws.store import Store
 from refit.errors import ArtifactError, ModelNotUsable
 from refit.metrics import Task
@@ -17,14 +16,6 @@ from refit.shard import Shard
 from refit.training import frame_of_shard, predict
 
 PROBE_ROWS = 50
-
-
-def recorded(registry: Registry, model: str, version: str) -> Version:
-    """Raises ArtifactError when there is no such version."""
-    found = registry.version(model, version)
-    if found is None:
-        raise ArtifactError(f"{model} has no version {version[:40]!r}; see: refit history {model}")
-    return found
 
 
 def load_version(store: Store, version: Version) -> Any:

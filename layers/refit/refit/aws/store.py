@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
+from refit import times
 from refit.errors import ArtifactError
 
 
@@ -77,7 +77,7 @@ class Store:
         found = []
         for page in self.s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix):
             for each in page.get("Versions", []) + page.get("DeleteMarkers", []):
-                at = _text(each["LastModified"])
+                at = times.text(each["LastModified"])
                 found.append(Stored(each["Key"], each["VersionId"], at, each.get("Size", 0)))
         return found
 
@@ -130,9 +130,5 @@ def open_version(s3: Any, bucket: str, key: str, version_id: str) -> ObjectVersi
         if error.response["Error"]["Code"] in (*gone, "InvalidArgument"):  # the last: no version id at all
             return None
         raise
-    when = _text(found["LastModified"])
+    when = times.text(found["LastModified"])
     return ObjectVersion(found["ContentLength"], when, found.get("VersionId", ""), found["Body"])
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
