@@ -25,6 +25,8 @@ def handler(event: Any, app: App) -> dict[str, Any]:
             "the champion changed since the inputs were frozen; the next run compares with the new one"
         )
 
+    data = inputs.dataset(app.store, frozen, spec)
+    blocks = split(data, spec, len(frozen.candidates))
     versions = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
     if not versions:
         failures = "; ".join(
@@ -35,8 +37,6 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     def model(version: str) -> trial.Model:
         return serving.fitted(app.store, serving.recorded(app.registry, message.model, version))
 
-    data = inputs.dataset(app.store, frozen, spec)
-    blocks = split(data, spec, len(frozen.candidates))
     trained = {name: model(version) for name, version in versions.items()}
     found = trial.judge(data, blocks, trained, model(champion.version) if champion else None, spec)
     verdict = found.evaluation
