@@ -49,7 +49,7 @@ def rehearse(spec: ModelSpec) -> None:
     blocks = Blocks(everything, everything, everything)
     champion = None
     try:
-        for candidate in ("full", *applicable(_shortened(spec), ROWS, None), *CONTINUED):
+        for candidate in dict.fromkeys(("full", *applicable(_shortened(spec), ROWS, None), *CONTINUED)):
             if candidate == "full" or candidate in spec.training.candidates:
                 model = train(candidate, data, blocks, _shortened(spec), champion)
                 artifact.dump(model.estimator)
