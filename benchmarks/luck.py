@@ -37,8 +37,9 @@ def rows(metric: str, world: str, models: int, rng: np.random.Generator) -> tupl
     truth = rng.integers(0, 2, n)
     noise = rng.normal(0, 1.5, (models, n))
     if world == WORLDS[1]:
-        bad = rng.random((models, n // STRETCH)) < 0.25
-        noise -= np.repeat(bad, STRETCH, axis=1) * (2 * truth - 1) * 2.0
+        bad = np.repeat(rng.random((models, n // STRETCH + 1)) < 0.25, STRETCH, axis=1)
+        begin = rng.integers(STRETCH)  # a storm does not begin where a block does
+        noise -= bad[:, begin : begin + n] * (2 * truth - 1) * 2.0
     proba = 1 / (1 + np.exp(-(2 * truth - 1 + noise)))
     return truth, (proba > 0.5).astype(int) if METRICS[metric].needs == "label" else proba
 

@@ -20,7 +20,7 @@ TESTED_LOW = 0.01  # share of draws below `challenger_low`: what sampling alone 
 TIME_BLOCKS = 20  # rows that share their luck for longer than a block make the gain look surer than it is
 CALIBRATION_BINS = 10
 LEAST_SLICE = 50  # rows
-MOST_SLICES = 100
+MOST_SLICES, MOST_VALUES = 100, 20  # in all, and of one category
 QUARTERS = 4
 DEFAULT_SLICE_MARGIN = 0.02  # of the metric's range, or of the champion's score where it has none
 LIMITS = ("max_calibration_error", "max_megabytes", "max_latency_ms")
@@ -230,20 +230,23 @@ def slices_of(rows: Shard, columns: Sequence[str], gates: Gates) -> list[Part]:
     found: list[Part] = []
     for name in [*gates.slices, *(column for column in columns if column not in gates.slices)]:
         declared = name in gates.slices
-        parts = _parts(rows, name) if name in rows.columns else {}
+        if len(found) >= MOST_SLICES:
+            break
+        parts = _parts(rows, name, least) if name in rows.columns else {}
         of_column = [Part(part, mask, declared) for part, mask in parts.items() if mask.sum() >= least]
         # One that holds all rows is the test itself.
         found += [part for part in of_column if part.mask.sum() < rows.rows]
     return found[:MOST_SLICES]
 
 
-def _parts(rows: Shard, name: str) -> dict[str, np.ndarray]:
+def _parts(rows: Shard, name: str, least: int) -> dict[str, np.ndarray]:
     values, empty = rows.columns[name], rows.is_null(name)
     parts = {f"{name} is missing": empty}
     if rows.types[name] is ColumnType.CATEGORY:
         codes, counts = np.unique(values[~empty], return_counts=True)
         words = rows.vocabularies[name]
-        for code in codes[np.argsort(-counts, kind="stable")]:
+        codes = codes[np.argsort(-counts, kind="stable")][: int((counts >= least).sum())]
+        for code in codes[:MOST_VALUES]:
             parts[f"{name} = {words[code]}"] = values == code
         return parts
     distinct = np.unique(values[~empty])
