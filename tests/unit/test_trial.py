@@ -13,7 +13,7 @@ from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Search, Training, Triggers
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
-from refit.trial import Model, applicable, judge, refit, refuse_unsupported, train
+from refit.trial import Model, applicable, judge, refit, refuse_unsupported, train, tuned_threshold
 
 KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
 SPEC = ModelSpec(
@@ -402,6 +402,14 @@ def test_a_tuned_threshold_scores_better_than_a_half_and_serves(selected):
     half = judge(data, blocks, {"full": replace(model, threshold=0.5)}, None, spec)
     assert found.evaluation.challenger_score > half.evaluation.challenger_score
     assert refit("full", data, spec, None, model).threshold == model.threshold
+
+
+def test_without_a_selection_block_a_threshold_is_tuned_on_rows_that_its_model_did_not_learn_from():
+    """On the newest 100 of 500 rows, with a model of the 400 before."""
+    spec, data = of_f1(threshold="tuned"), data_of(rare(500))
+    before = train("full", data, Blocks(np.arange(400), NONE, NONE), of_f1(), None)
+    expected = tuned_threshold(before, data, np.arange(400, 500), spec)
+    assert train("full", data, everything(data), spec, None).threshold == expected
 
 
 def test_a_given_threshold_is_kept_and_decides_which_class_is_said():

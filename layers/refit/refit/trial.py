@@ -82,7 +82,7 @@ def applicable(spec: ModelSpec, rows: int, champion: Known | None) -> tuple[str,
     features = _features(spec)
     fits = champion is not None and tuple(champion.features) == features
     names = [name for name in spec.training.candidates if fits or name not in CONTINUED]
-    if rows <= spec.training.recent_rows and len(names) > 1:
+    if rows <= spec.training.recent_rows and "full" in names:
         names = [name for name in names if name != "recent"]
     return tuple(names) or ("full",)
 
