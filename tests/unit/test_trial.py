@@ -621,6 +621,15 @@ def test_the_time_of_one_row_is_the_median_after_a_warm_up():
     assert "milliseconds a row: 2, at most 1 allowed" in found.evaluation.reason
 
 
+@pytest.mark.parametrize(("limit", "promote"), [(1.0, True), (0.0001, False)])
+def test_a_model_that_was_not_stored_is_weighed_where_it_matters(limit, promote):
+    spec = replace(SPEC, gates=replace(SPEC.gates, max_megabytes=limit))
+    found, _ = judged(data_of(rows(300)), None, spec)
+    assert found.evaluation.promote is promote
+    assert 0.001 < found.evaluation.megabytes < 0.5
+    assert judged(data_of(rows(300)), None)[0].evaluation.megabytes is None
+
+
 def test_each_candidate_is_told_of():
     data = data_of(rows(300))
     spec = training(candidates=("full", "recent"), recent_rows=50)
