@@ -11,6 +11,7 @@ from refit.aws import keys, versions
 from refit.batches import Outcome
 from refit.errors import ArtifactError, AwsUnavailable, BadMessage, Conflict
 from refit.records import RunStatus
+from refit.trial import Model
 from refit_cli import view
 from refit_cli.actions import Refused, rollback
 from refit_cli.oracle import check
@@ -155,7 +156,7 @@ def test_kept_versions_predict_and_can_be_put_back_and_pruned_ones_are_refused_i
 def test_training_goes_on_after_a_prune(stack, four, keep):
     keep(MODEL, versions=2)
     prune(stack)
-    assert stack.promoted(MODEL, "2013-06.parquet", month(6))["version"] == "v6"
+    assert stack.promoted(MODEL, "2013-07.parquet", month(7))["version"] == "v6"
     prune(stack)
     assert artifacts(stack) == {"v4", "v4-full", "v5-full", "v6", "v6-full"}
     assert check(stack.app) == []
@@ -261,12 +262,9 @@ def test_an_artifact_that_a_new_version_shares_is_there_whenever_it_was_recorded
             versions.record(
                 stack.app,
                 spec(stack),
-                Same(),
-                (),
+                Model("", "full", Same(), (), v1.features, parent="v5-full"),
                 version="v5",
-                candidate="full",
                 run_id=v1.run_id,
-                parent="v5-full",
                 inputs_key=v1.inputs_key,
             )
 
@@ -419,8 +417,8 @@ def test_people_see_beforehand_what_goes_and_afterwards_what_went(stack, four, k
     assert everything(stack) == before
     done = prune(stack)["models"][MODEL]
     assert sorted(shown["versions"]) == ["v1", "v1-full", "v2", "v2-full"]
-    assert [len(shown[name]) for name in ("versions", "objects", "uploads")] == [4, 7, 1]
-    assert (done["versions"], done["objects"], done["uploads"]) == (4, 7, 1)
+    assert [len(shown[name]) for name in ("versions", "objects", "uploads")] == [4, 11, 1]
+    assert (done["versions"], done["objects"], done["uploads"]) == (4, 11, 1)
     assert done["records"] == len(shown["runs"]) + shown["knocks"] + shown["quality"] + shown["drift"]
     assert shown["bytes"] > 10_000
     text = view.retention_text(shown)
