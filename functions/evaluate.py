@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
-from functools import cache
 from typing import Any
 
-import numpy as np
-
+from refit import trial
 from refit.aws import inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import ChampionMoved, TrainingError
-from refit.evaluation import choose, evaluate, trivial_predictions
-from refit.metrics import METRICS, score
-from refit.models import ModelSpec, get_model
+from refit.models import get_model
+from refit.policy import Trigger
 from refit.profile import to_json
-from refit.records import Version
-from refit.training import Dataset, frame_of_shard, predict, prediction_profile, split
+from refit.training import frame_of_shard, prediction_profile, split
 
 
 @entrypoint
@@ -31,75 +28,58 @@ def handler(event: Any, app: App) -> dict[str, Any]:
             "the champion changed since the inputs were frozen; the next run compares with the new one"
         )
 
-    data = inputs.dataset(app.store, frozen, spec)
+    base = serving.compared(app, message.model, frozen.champion)
+    data = inputs.dataset(app.store, frozen, spec, serving.fingerprints(app.store, base))
     blocks = split(data, spec, len(frozen.candidates))
-    trained = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
-    if not trained:
+    versions = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
+    if not versions:
         failures = "; ".join(
             f"{each['candidate']}: {messages.caught(each['error'])[1][:200]}" for each in event["trained"]
         )
         raise TrainingError(f"no candidate could be trained: {failures}")
 
-    @cache
-    def loaded(version: str) -> tuple[Version, Any]:
-        found = app.registry.recorded(message.model, version)
-        return found, serving.load_version(app.store, found)
-
-    def predictions(version: str, index: np.ndarray) -> np.ndarray:
-        found, estimator = loaded(version)
-        needs = METRICS[spec.gates.metric].needs
-        # In the columns that this version knows: an imported champion, or one from before the contract
-        # changed, knows others than the challenger.
-        frame = frame_of_shard(data.rows.take(index), found.features)
-        return predict(estimator, frame, spec.task, needs, found.classes, data.classes)
-
-    selection = {}
-    if len(trained) > 1:
-        truth = data.labels[blocks.selection]
-        for name, version in trained.items():
-            selection[name] = score(
-                spec.gates.metric, truth, predictions(version, blocks.selection), len(data.classes)
-            )
-        chosen = choose(selection, spec.training.candidates) or next(iter(trained))
-    else:
-        chosen = next(iter(trained))
-
-    # What check_quality compares the predictions of later batches with.
-    tested, estimator = loaded(trained[chosen])
-    frame = frame_of_shard(data.rows.take(blocks.test), tested.features)
-    shown = prediction_profile(estimator, frame, spec.task, tested.classes)
-    app.store.put_json_once(keys.predictions(message.model, tested.version), to_json(shown))
-
-    verdict = evaluate(
-        data.labels[blocks.test],
-        predictions(trained[chosen], blocks.test),
-        predictions(champion.version, blocks.test) if champion else None,
-        _baseline(data, blocks.train, len(blocks.test), spec),
-        spec.task,
-        spec.gates,
-        n_classes=len(data.classes),
-        seed=spec.training.seed,
+    trained = {
+        name: serving.fitted(app.store, app.registry.recorded(message.model, version))
+        for name, version in versions.items()
+    }
+    run = app.registry.run(message.model, message.run_id)
+    found = trial.judge(
+        data,
+        blocks,
+        trained,
+        serving.fitted(app.store, base) if base else None,
+        spec,
+        refresh=run is not None and run.trigger == Trigger.INTERVAL,
+        clock=time.perf_counter,
     )
+    # What check_quality compares the predictions of later batches with.
+    tested = trained[found.chosen]
+    frame = frame_of_shard(data.rows.take(blocks.test), tested.features)
+    shown = prediction_profile(tested.estimator, frame, spec.task, tested.classes)
+    app.store.put_json_once(keys.predictions(message.model, tested.name), to_json(shown))
     key = keys.evaluation(message.model, message.run_id)
-    finite = {name: value for name, value in selection.items() if np.isfinite(value)}
-    blocks_of = {name: len(getattr(blocks, name)) for name in ("train", "selection", "test")}
-    document = {**asdict(verdict), "chosen": chosen, "selection": finite, "rows": blocks_of}
-    app.store.put_json_once(key, {**document, "trained": event["trained"], "champion": frozen.champion})
-    logger.info("evaluated", extra={"promote": verdict.promote, "chosen": chosen})
+    document = {
+        **asdict(found.evaluation),
+        "reason": found.evaluation.reason[:1000],
+        "chosen": found.chosen,
+        "selection": found.selection,
+        "rows": found.rows,
+        "candidates": found.candidates,
+        "trained": event["trained"],
+        "champion": frozen.champion,
+    }
+    if not app.store.put_json_once(key, document):
+        document = app.store.get_json(key)  # of an attempt before: a time that is measured again differs
+    logger.info("evaluated", extra={"promote": document["promote"], "chosen": document["chosen"]})
     return {
-        "promote": verdict.promote,
-        "reason": verdict.reason[:1000],
-        "candidate": chosen,
-        "challenger": trained[chosen],
-        "challenger_score": verdict.challenger_score,
-        "challenger_low": verdict.challenger_low,
-        "champion_score": verdict.champion_score,
-        "test_rows": verdict.test_rows,
+        "promote": document["promote"],
+        "reason": document["reason"],
+        "candidate": document["chosen"],
+        "challenger": versions[document["chosen"]],
+        "challenger_score": document["challenger_score"],
+        "challenger_low": document["challenger_low"],
+        "champion_score": document["champion_score"],
+        "test_rows": document["test_rows"],
         "generation": frozen.generation,
         "evaluation_key": key,
     }
-
-
-def _baseline(data: Dataset, train: np.ndarray, n: int, spec: ModelSpec) -> np.ndarray:
-    needs = METRICS[spec.gates.metric].needs
-    return trivial_predictions(data.labels[train], n, spec.task, needs, len(data.classes))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from refit.aws import inputs, keys, messages, versions
+from refit import trial
+from refit.aws import inputs, keys, messages, serving, versions
 from refit.aws.runtime import App, entrypoint, logger
-from refit.models import get_model
+from refit.models import CONTINUED, get_model
 from refit.profile import to_json
-from refit.training import candidate_rows, fit
 
 
 @entrypoint
@@ -20,21 +18,19 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     spec = get_model(app.models, message.model)
     proved = event["evaluation"]
     frozen = inputs.read(app.store, message.inputs_key)
-    data = inputs.dataset(app.store, frozen, spec)
-    rows = candidate_rows(proved["candidate"], np.arange(len(data.labels)), spec)
+    champion = serving.compared(app, message.model, frozen.champion)
+    data = inputs.dataset(app.store, frozen, spec, serving.fingerprints(app.store, champion))
     name = versions.name_of(message.run_id)
     app.store.put_json_once(keys.reference(message.model, name), to_json(inputs.reference(app.store, frozen)))
+    tested = serving.fitted(app.store, app.registry.recorded(message.model, proved["challenger"]))
+    base = serving.fitted(app.store, champion) if champion and proved["candidate"] in CONTINUED else None
     version = versions.record(
         app,
         spec,
-        fit(data, rows, spec),
-        data.classes,
+        trial.refit(proved["candidate"], data, spec, base, tested),
         version=name,
-        candidate=proved["candidate"],
-        parent=proved["challenger"],
         run_id=message.run_id,
         inputs_key=message.inputs_key,
-        trained_rows=len(rows),
         tested_score=proved["challenger_score"],
         tested_low=proved["challenger_low"],
         tested_rows=proved["test_rows"],

@@ -11,6 +11,7 @@ from refit.aws import keys, versions
 from refit.batches import Outcome
 from refit.errors import ArtifactError, AwsUnavailable, BadMessage, Conflict
 from refit.records import RunStatus
+from refit.trial import Model
 from refit_cli import view
 from refit_cli.actions import Refused, rollback
 from refit_cli.oracle import check
@@ -126,10 +127,12 @@ def test_artifacts_of_old_versions_go_and_their_records_stay(stack, four, keep):
     assert artifacts(stack) == names - gone == {"v3", "v3-full", "v4", "v4-full", "v5-full"}
     assert {each.version for each in stack.app.registry.versions(MODEL)} == names
     assert {each.pruned_at for each in stack.app.registry.versions(MODEL)} == {"", LATER}
-    beside = {keys.reference(MODEL, name) for name in ("v3", "v4")}
-    beside |= {keys.predictions(MODEL, name) for name in ("v3-full", "v4-full", "v5-full")}
-    assert set(stack.versions_of(f"versions/{MODEL}/")) == beside
-    assert done["models"][MODEL] == {"versions": 4, "objects": 8, "uploads": 0, "records": 0}
+    left = {keys.reference(MODEL, name) for name in ("v3", "v4")}
+    left |= {keys.predictions(MODEL, name) for name in ("v3-full", "v4-full", "v5-full")}
+    left |= {keys.fingerprints(MODEL, name) for name in names - gone}
+    assert sorted(stack.versions_of(f"versions/{MODEL}/")) == sorted(left)
+    # of four versions the artifact and the fingerprints, of the two that were in service the reference, of those tested the predictions
+    assert done["models"][MODEL] == {"versions": 4, "objects": 12, "uploads": 0, "records": 0}
     assert check(stack.app) == []
 
 
@@ -154,7 +157,7 @@ def test_kept_versions_predict_and_can_be_put_back_and_pruned_ones_are_refused_i
 def test_training_goes_on_after_a_prune(stack, four, keep):
     keep(MODEL, versions=2)
     prune(stack)
-    assert stack.promoted(MODEL, "2013-06.parquet", month(6))["version"] == "v6"
+    assert stack.promoted(MODEL, "2013-07.parquet", month(7))["version"] == "v6"
     prune(stack)
     assert artifacts(stack) == {"v4", "v4-full", "v5-full", "v6", "v6-full"}
     assert check(stack.app) == []
@@ -260,12 +263,9 @@ def test_an_artifact_that_a_new_version_shares_is_there_whenever_it_was_recorded
             versions.record(
                 stack.app,
                 spec(stack),
-                Same(),
-                (),
+                Model("", "full", Same(), (), v1.features, parent="v5-full"),
                 version="v5",
-                candidate="full",
                 run_id=v1.run_id,
-                parent="v5-full",
                 inputs_key=v1.inputs_key,
             )
 
@@ -418,8 +418,8 @@ def test_people_see_beforehand_what_goes_and_afterwards_what_went(stack, four, k
     assert everything(stack) == before
     done = prune(stack)["models"][MODEL]
     assert sorted(shown["versions"]) == ["v1", "v1-full", "v2", "v2-full"]
-    assert [len(shown[name]) for name in ("versions", "objects", "uploads")] == [4, 7, 1]
-    assert (done["versions"], done["objects"], done["uploads"]) == (4, 7, 1)
+    assert [len(shown[name]) for name in ("versions", "objects", "uploads")] == [4, 11, 1]
+    assert (done["versions"], done["objects"], done["uploads"]) == (4, 11, 1)
     assert done["records"] == len(shown["runs"]) + shown["knocks"] + shown["quality"] + shown["drift"]
     assert shown["bytes"] > 10_000
     text = view.retention_text(shown)
@@ -446,6 +446,7 @@ def test_the_oracle_sees_what_a_kept_version_lacks(stack):
     for key in (
         keys.artifact(MODEL, v1.artifact_sha256),
         keys.reference(MODEL, "v1"),
+        keys.fingerprints(MODEL, "v1"),
         keys.profile(MODEL, batch),
     ):
         (was,) = stack.app.store.versions_under(key)

@@ -14,6 +14,7 @@ store bucket                written by Refit
   artifacts/<model>/<sha256>.skops                     content-addressed
   versions/<model>/<version>/reference.json             of a version that was to be promoted
   versions/<model>/<version>/predictions.json           of its parent, the version that was tested
+  versions/<model>/<version>/rows.npy                  fingerprints of the rows it learned from
 """
 
 from __future__ import annotations
@@ -98,6 +99,10 @@ def reference(model: str, version: str) -> str:
 
 def predictions(model: str, version: str) -> str:
     return f"versions/{model}/{version}/predictions.json"
+
+
+def fingerprints(model: str, version: str) -> str:
+    return f"versions/{model}/{version}/rows.npy"
 
 
 # What the keys of a model's begin with.

@@ -39,9 +39,8 @@ def look(app: App, spec: ModelSpec, now: str) -> Found:
     )
     found = plan(known, spec.retention, now)
     goes = {keys.artifact(model, sha256) for sha256 in found.artifacts}
-    goes |= {
-        key(model, version) for version in found.references for key in (keys.reference, keys.predictions)
-    }
+    beside = (keys.reference, keys.predictions, keys.fingerprints)
+    goes |= {key(model, version) for version in found.references for key in beside}
     stays = {keys.evaluation(model, run_id) for run_id in found.evaluations_kept}
     reports = (keys.drifts(model), keys.evaluations(model))
 
