@@ -78,11 +78,12 @@ def test_when_the_champion_knows_every_row_there_is_nothing_to_compare_on_even_w
 
 
 def test_too_few_new_rows_are_told_with_what_is_missing():
-    found = decide(knock(Trigger.ON_DEMAND), state(new=750), SPEC, NOW)
+    patient = spec(min_new_rows=1000)
+    found = decide(knock(Trigger.ON_DEMAND), state(new=750), patient, NOW)
     assert (found.answer, found.new_rows) == (Answer.SKIP, 750)
     assert found.reasons == ("750 new rows, 1000 are needed to prove a gain: 250 are missing",)
-    assert decide(knock(Trigger.ON_DEMAND), state(new=1000), SPEC, NOW).answer is Answer.RETRAIN
-    assert decide(knock(Trigger.ON_DEMAND, force=True), state(new=750), SPEC, NOW).answer is Answer.RETRAIN
+    assert decide(knock(Trigger.ON_DEMAND), state(new=1000), patient, NOW).answer is Answer.RETRAIN
+    assert decide(knock(Trigger.ON_DEMAND, force=True), state(new=750), patient, NOW).answer is Answer.RETRAIN
 
 
 def test_a_first_model_is_trained_as_soon_as_there_are_rows_enough():
@@ -147,7 +148,8 @@ def test_a_turn_that_nothing_waits_for_is_skipped():
 def test_an_alarm_and_an_interval_are_reason_enough_where_there_are_new_rows(trigger):
     found = decide(knock(trigger), state(), SPEC, NOW)
     assert (found.answer, found.reasons) == (Answer.RETRAIN, ("because I say so", "1500 new rows"))
-    assert decide(knock(trigger), state(new=999), SPEC, NOW).answer is Answer.SKIP
+    # 200 rows of a test block that is 0.4 of the new ones: 500 of them.
+    assert decide(knock(trigger), state(new=499), SPEC, NOW).answer is Answer.SKIP
     assert decide(knock(trigger), state(new=0), SPEC, NOW).answer is Answer.SKIP
 
 

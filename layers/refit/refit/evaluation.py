@@ -14,6 +14,7 @@ from refit.models import Gates
 RESAMPLES = 300
 TESTED_LOW = 0.01  # share of draws below `challenger_low`: what sampling alone may take off a score
 TIME_BLOCKS = 40
+MEMORY = 6  # batches that are looked back on
 
 
 @dataclass(frozen=True)
@@ -149,16 +150,33 @@ def _quantile(draws: list[float], share: float) -> float | None:
 
 
 def quality_floor(
-    tested: float | None, tested_low: float | None, tested_rows: int, rows: int
+    tested: float | None,
+    tested_low: float | None,
+    tested_rows: int,
+    rows: int,
+    earlier: Sequence[tuple[float, int]] = (),
 ) -> float | None:
-    """What sampling alone may make of a tested score on `rows` new rows; None when it was never tested.
+    """The lowest score on `rows` new rows that sampling alone explains; None when it was never tested.
 
-    The spread seen on the test block, wider by the square root for fewer rows.
-    More rows do not narrow it: batches differ by more than sampling.
+    Both the tested score and the new one are samples, and their spreads add up. The batches scored before are
+    remembered: the mean over the newest of them and this one must stay as near as so many rows together would.
+    So a champion that is a little worse each month is found out although no month is far off, and how many
+    batches the rows come in makes no difference. The spread is that of the test block; batches may differ by more.
+
+    Parameters
+    ----------
+    earlier
+        Scores and rows of the same model on the batches before, oldest first.
     """
     if tested is None or tested_low is None or rows < 1:
         return None
-    return tested - (tested - tested_low) * math.sqrt(max(1.0, tested_rows / rows))
+    spread = (tested - tested_low) * math.sqrt(tested_rows)  # of one row, at the level of TESTED_LOW
+    floors, total, together = [], rows, 0.0
+    for score_before, rows_before in [(0.0, 0), *reversed(earlier[-MEMORY:])]:
+        total, together = total + rows_before, together + score_before * rows_before
+        lowest = tested - spread * math.sqrt(1 / tested_rows + 1 / total)
+        floors.append((lowest * total - together) / rows)
+    return max(floors)
 
 
 def _test_rows(n: int, gates: Gates) -> Gate:

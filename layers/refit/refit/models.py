@@ -37,7 +37,11 @@ class Triggers:
     new_rows: int = 0  # this many new rows are reason enough; 0 is off
     every: str = ""  # "12 hours", "30 days", or a cron expression; empty is off
     alarms: tuple[str, ...] = ()  # CloudWatch alarms of people's own
-    min_new_rows: int = 1000  # fewer cannot prove a gain, so wait
+    min_new_rows: int = 0  # more than the gates need to prove a gain
+    growth: float = 1.0  # new rows as a share of those at the last run that start one; adapts; 0 is off
+    cooldown: str = ""  # after a run, of the data's time where there is one; empty is off
+    budget_runs: int = 0  # a calendar month; 0 is no limit
+    budget_usd: float = 0.0  # likewise, estimated
 
 
 @dataclass(frozen=True)
@@ -328,6 +332,10 @@ class _Reader:
                 "every": str,
                 "alarms": list,
                 "min_new_rows": int,
+                "growth": (int, float),
+                "cooldown": str,
+                "budget_runs": int,
+                "budget_usd": (int, float),
             },
         )
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
@@ -335,7 +343,10 @@ class _Reader:
             self.mistake("triggers.drift_psi", "must be above 0; 0.1 is a moderate shift, 0.25 a large one")
         if problem := schedule.problem(triggers.every):
             self.mistake("triggers.every", problem)
-        for key in ("new_rows", "min_new_rows"):
+        if triggers.cooldown and not schedule.length(triggers.cooldown):
+            text = f'must be hours or days such as "12 hours" or "7 days", not {triggers.cooldown!r}'
+            self.mistake("triggers.cooldown", text)
+        for key in ("new_rows", "min_new_rows", "growth", "budget_runs", "budget_usd"):
             if getattr(triggers, key) < 0:
                 self.mistake(f"triggers.{key}", "must not be negative")
         return triggers

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
-from refit import schedule
+from refit import costs, schedule
 from refit.batches import Upload
 from refit.models import ModelSpec
+
+LEAST_GROWTH, MOST_GROWTH = 1 / 16, 4.0  # what `growth` is halved and doubled down and up to
 
 
 class Trigger(StrEnum):
@@ -42,6 +46,30 @@ class Knock:
     drifted: tuple[str, ...] = ()  # messages of the columns that drifted
     batch_id: str = ""
     resumes: str = ""  # a failed run whose frozen inputs are to be run again
+    waited: str = ""  # of one that waited and has its turn: the trigger that it came with
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A run that has ended, as far as a decision cares."""
+
+    run_id: str
+    promoted: bool
+    started_at: str
+    data_until: str  # newest time of its data; empty without a time column
+    rows: int  # all that it could learn from
+    candidates: int = 1
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The champion's score on a batch that it had not learned from."""
+
+    batch_id: str
+    score: float
+    floor: float  # what sampling alone may make of the tested score, given the batches before
+    rows: int
+    at: str
 
 
 @dataclass(frozen=True)
@@ -78,6 +106,28 @@ class State:
     last_digest: str = ""  # inputs of the last finished run
     hold: Hold | None = None
     resumes: Resumed | None = None
+    runs: Sequence[Tried] = ()  # those that have ended, oldest first
+    scored: Sequence[Scored] = ()  # of this champion, oldest first
+    trained_rows: int = 0  # what the champion learned from
+    tested_score: float | None = None  # what it showed when it was tested
+
+    @property
+    def last(self) -> Tried | None:
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def rows(self) -> int:
+        return sum(upload.rows for upload in self.inputs)
+
+    @property
+    def new_rows(self) -> int:
+        return sum(upload.rows for upload in self.inputs if upload.batch_id not in self.learned)
+
+    @property
+    def untried(self) -> int:
+        """Rows new to the champion that came after the last run, however it ended."""
+        since = self.rows - self.last.rows if self.last else self.rows
+        return max(0, min(self.new_rows, since))
 
 
 @dataclass(frozen=True)
@@ -93,8 +143,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
 
     `now` is ISO 8601 in UTC and orders as text.
     """
-    fresh = [upload for upload in state.inputs if upload.batch_id not in state.learned]
-    new_rows = sum(upload.rows for upload in fresh)
+    new_rows = state.new_rows
 
     def answer(which: Answer, *reasons: str, again: str | None = None) -> Decision:
         return Decision(which, reasons, again, new_rows)
@@ -129,36 +178,150 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         return answer(
             Answer.SKIP, "every accepted row is known to the champion; nothing is left to compare models on"
         )
-    needed = max(spec.triggers.min_new_rows, 1)
-    if new_rows < needed and not knock.force:
+    missing = sufficient(spec, several=state.champion is not None) - new_rows
+    if missing > 0 and not knock.force:
         return answer(
             Answer.SKIP,
-            f"{new_rows} new rows, {needed} are needed to prove a gain: {needed - new_rows} are missing",
+            f"{new_rows} new rows, {new_rows + missing} are needed to prove a gain: {missing} are missing",
         )
+    asked = {knock.trigger, knock.waited} & {Trigger.ON_DEMAND, Trigger.BACKFILL}
     if state.champion is None:
-        return answer(Answer.RETRAIN, f"no champion yet and {new_rows} rows to learn from")
-    if knock.trigger in (Trigger.ON_DEMAND, Trigger.BACKFILL):
-        return answer(
-            Answer.RETRAIN, f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"
-        )
-    reasons = []
-    if knock.drifted and spec.triggers.drift:
+        reasons = [f"no champion yet and {new_rows} rows to learn from"]
+    elif asked and knock.trigger is Trigger.PENDING:
+        reasons = [f"pending since {knock.at}: {knock.reason}", f"{new_rows} new rows"]
+    elif asked:
+        reasons = [f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"]
+    else:
+        reasons = _evidence(knock, state, spec, new_rows)
+        if not reasons:
+            return answer(Answer.SKIP, *_nothing(knock, state, spec, new_rows))
+        cooling = None if knock.force or knock.trigger is Trigger.INTERVAL else _cooling(state, spec, now)
+        if cooling:
+            until, again = cooling
+            which = Answer.WAIT if again else Answer.SKIP
+            of_what = "" if again else "; the next upload knocks again"
+            told = f"cooldown of {spec.triggers.cooldown} after {state.last.run_id} until {until}"  # type: ignore[union-attr]
+            return answer(which, told + of_what, *reasons, again=again)
+    if not knock.force and (spent := _spent(state, spec, now)):
+        return answer(Answer.WAIT, spent, *reasons, again=_next_month(now))
+    return answer(Answer.RETRAIN, *reasons)
+
+
+def sufficient(spec: ModelSpec, several: bool = True) -> int:
+    """New rows below which nothing could be proved: they must fill the test block, and the selection block beside it.
+
+    `min_new_rows` of the declaration asks for more.
+    """
+    training, least = spec.training, spec.gates.min_test_rows
+    needed = math.ceil(least / training.test_share)
+    if several and len(training.candidates) > 1:
+        needed = max(needed, math.ceil(least // 2 / training.selection_share))
+    if not several:  # of the rows of a first model, as many are left to learn from
+        needed = max(needed, math.ceil(least / (1 - training.test_share)))
+    return max(needed, spec.triggers.min_new_rows, 1)
+
+
+def growth_due(state: State, spec: ModelSpec) -> int | None:
+    """Rows after the last run at which a challenger is worth a try of its own accord; None where that is off.
+
+    A share of what was known at that run. The share starts as declared; each promotion halves it and each run
+    that kept the champion doubles it: where the world moves it is looked at often, where it stands still ever
+    more rarely, and the runs grow like the logarithm of the rows.
+    """
+    if not spec.triggers.growth or state.last is None:
+        return None
+    share = spec.triggers.growth
+    for run in state.runs[1:]:  # the first made the first model, and says nothing of change
+        share = max(LEAST_GROWTH, share / 2) if run.promoted else min(MOST_GROWTH, share * 2)
+    return max(1, math.ceil(share * state.last.rows))
+
+
+def shortfall(state: State, but: str = "") -> list[Scored]:
+    """The champion's batches since the last run on which it fell below its floor. `but`: a batch left out."""
+    since = state.last.started_at if state.last else ""
+    return [s for s in state.scored if s.score < s.floor and s.at > since and s.batch_id != but]
+
+
+def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> list[str]:
+    """Why a retraining may be worth it, in words and numbers; empty when nothing says so."""
+    triggers, reasons = spec.triggers, []
+    if knock.drifted and triggers.drift:
         reasons.append(f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3]))
-    if spec.triggers.new_rows and new_rows >= spec.triggers.new_rows:
-        reasons.append(f"{new_rows} new rows reach the {spec.triggers.new_rows} that start a retraining")
+    if triggers.quality:
+        # Of the batch that knocks the alarm speaks; it may not have been scored yet.
+        fallen = shortfall(state, but="" if knock.trigger is Trigger.ALARM else knock.batch_id)
+        if fallen:
+            worst = min(fallen, key=lambda s: s.score - s.floor)
+            tested = "" if state.tested_score is None else f", it was tested at {state.tested_score:.4f}"
+            reasons.append(
+                f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned "
+                f"from, below {worst.floor:.4f}{tested}"
+            )
+    if triggers.new_rows and state.untried >= triggers.new_rows:
+        reasons.append(f"{state.untried} new rows reach the {triggers.new_rows} that start a retraining")
+    due = growth_due(state, spec)
+    if due is not None and state.untried >= due and state.last:
+        reasons.append(
+            f"{state.untried} rows since {state.last.run_id}, which knew {state.last.rows}; from {due} on a "
+            "challenger is worth a try"
+        )
     if knock.trigger in (Trigger.ALARM, Trigger.INTERVAL):
         reasons.append(knock.reason)
     if knock.trigger is Trigger.PENDING:
         reasons.append(f"pending since {knock.at}: {knock.reason}")
-    if reasons:
-        return answer(Answer.RETRAIN, *reasons, f"{new_rows} new rows")
+    return [*reasons, f"{new_rows} new rows"] if reasons else []
+
+
+def _nothing(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> list[str]:
     quiet = "drift does not start a retraining of this model" if knock.drifted else "no column drifted"
-    missing = (
-        f"{new_rows} new rows of the {spec.triggers.new_rows} that start a retraining"
-        if spec.triggers.new_rows
+    marks = [spec.triggers.new_rows, growth_due(state, spec) or 0]
+    mark = min((mark for mark in marks if mark), default=0)
+    rows = (
+        f"{state.untried} new rows of the {mark} that start a retraining"
+        if mark
         else f"{new_rows} new rows do not start one by themselves"
     )
-    return answer(Answer.SKIP, quiet, missing)
+    return [quiet, rows]
+
+
+def _cooling(state: State, spec: ModelSpec, now: str) -> tuple[str, str | None] | None:
+    """Until when the cooldown lasts and when to look again; None when it is over.
+
+    Of the data's time where there is one: then only new data end it, and they knock themselves.
+    """
+    if not spec.triggers.cooldown or state.last is None:
+        return None
+    of_data = bool(spec.contract.time and state.last.data_until)
+    newest = max((upload.period[1] for upload in state.inputs if upload.period), default="")
+    until = schedule.after(
+        spec.triggers.cooldown, state.last.data_until if of_data else state.last.started_at
+    )
+    if (newest if of_data else now) >= until:
+        return None
+    return (f"the data of {until}", None) if of_data else (until, until)
+
+
+def _spent(state: State, spec: ModelSpec, now: str) -> str:
+    """Why the month's budget does not allow another run; empty when it does. A calendar month of wall time."""
+    triggers, month = spec.triggers, now[:7]
+    runs = [run for run in state.runs if run.started_at[:7] == month]
+    if triggers.budget_runs and len(runs) >= triggers.budget_runs:
+        return f"{len(runs)} runs in {month}, budget_runs allows {triggers.budget_runs} a month"
+    if triggers.budget_usd:
+        spent = sum(costs.of_run(run.rows, run.candidates).usd for run in runs)
+        this = costs.of_run(state.rows, len(spec.training.candidates)).usd
+        if spent + this > triggers.budget_usd:
+            return (
+                f"about ${spent:.2f} spent in {month} and this run would cost about ${this:.2f}; budget_usd allows "
+                f"${triggers.budget_usd:.2f} a month"
+            )
+    return ""
+
+
+def _next_month(now: str) -> str:
+    moment = datetime.fromisoformat(now.replace("Z", "+00:00"))
+    year, month = (moment.year + 1, 1) if moment.month == 12 else (moment.year, moment.month + 1)
+    return f"{year:04d}-{month:02d}-01T00:00:00Z"
 
 
 def _not_resumable(run: Resumed, state: State, model: str, now: str) -> str:

@@ -45,6 +45,13 @@ def due(every: str, since: str, now: str) -> str | None:
     return _text(moment) if moment > start else None
 
 
+def after(step: str, since: str) -> str:
+    """The moment "N hours" or "N days" after another."""
+    length_of_step = length(step)
+    assert length_of_step is not None
+    return _text(_time(since) + length_of_step)
+
+
 def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 

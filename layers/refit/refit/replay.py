@@ -1,0 +1,561 @@
+"""The decisions of Refit over files of the past, in order: what would have happened, and what it would have scored.
+
+The same functions that the Lambdas call, without AWS. Only the story is told here: which step follows which.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from refit import costs
+from refit.batches import Outcome, Upload, batch_id, inputs_digest
+from refit.drift import compare
+from refit.errors import NotEnoughData, RefitError, TrainingError
+from refit.evaluation import (
+    Evaluation,
+    choose,
+    evaluate,
+    quality_floor,
+    trivial_predictions,
+)
+from refit.metrics import METRICS, Task, score
+from refit.models import ModelSpec
+from refit.policy import Answer, Knock, Scored, State, Tried, Trigger, decide, interval_due
+from refit.profile import merge
+from refit.shard import Shard
+from refit.training import (
+    assemble,
+    candidate_rows,
+    candidates_for,
+    encode_labels,
+    fit,
+    frame_of_shard,
+    predict,
+    split,
+)
+from refit.validation import Verdict
+
+START = datetime(2000, 1, 1, tzinfo=UTC)  # of the clock where the data have no times
+APART = timedelta(days=31)  # and what lies between two files then, so that no cooldown or budget holds one up
+
+
+@dataclass(frozen=True)
+class File:
+    """A file as validation found it; `sha256` of its bytes."""
+
+    name: str
+    sha256: str
+    verdict: Verdict
+
+    @property
+    def period(self) -> tuple[str, str] | None:
+        return self.verdict.profile.period if self.verdict.profile else None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """`refit`: decide and gates. `never`: the first model stays. `periodic`: a refit after every `every` batches,
+    on all history or its newest `window` rows, without comparison. `always` is periodic:1."""
+
+    name: str
+    every: int = 0
+    window: int = 0
+
+    @property
+    def decides(self) -> bool:
+        return self.name == "refit"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What happened to one file. Scores are of the model's metric; `version` serves after it."""
+
+    file: str
+    rows: int
+    outcome: str  # accepted, quarantined, duplicate
+    decision: str = ""  # retrain, wait, skip; empty when nothing was asked
+    reasons: tuple[str, ...] = ()
+    candidate: str = ""  # the one that was tested, or fitted
+    version: str = ""
+    champion_score: float | None = (
+        None  # of the test when there was one, else on the batch before it was learned
+    )
+    challenger_score: float | None = None
+    batch_score: float | None = None  # of who served, on the batch before anyone learned from it
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`retrainings` are runs started, the first model's included; `seconds` and `cost_usd` are estimates."""
+
+    metric: str
+    score: float | None
+    retrainings: int
+    promotions: int
+    cost_usd: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Replay:
+    summary: Summary
+    batches: tuple[Batch, ...]
+
+
+@dataclass
+class _Model:
+    name: str
+    estimator: Any
+    classes: tuple[str, ...]
+    features: tuple[dict[str, str], ...]
+    candidate: str
+    trained_rows: int
+    learned: frozenset[str] = frozenset()
+    tested: Evaluation | None = None
+
+
+def parse_policy(text: str) -> Policy | None:
+    """`refit`, `never`, `always` or `periodic:N`; None for anything else."""
+    if text in ("refit", "never"):
+        return Policy(text)
+    if text == "always":
+        return Policy(text, every=1)
+    found = re.fullmatch("periodic:([1-9][0-9]{0,5})", text)
+    return Policy(text, every=int(found[1])) if found else None
+
+
+def in_order(files: Sequence[File], spec: ModelSpec) -> list[File]:
+    """By the time of their data where the model has a time column; one without a time stays after the one before it."""
+    if not spec.contract.time:
+        return list(files)
+    keys, last = [], ""
+    for file in files:
+        last = file.period[0] if file.period else last
+        keys.append(last)
+    return [files[i] for i in sorted(range(len(files)), key=lambda i: keys[i])]
+
+
+def to_json(done: Replay) -> dict[str, Any]:
+    """The document of `refit replay --json`."""
+    batches = [asdict(batch) for batch in done.batches]
+    for batch in batches:
+        del batch["batch_score"]
+    return {"summary": asdict(done.summary), "batches": batches}
+
+
+def replay(files: Sequence[File], spec: ModelSpec, policy: Policy) -> Replay:
+    """Tell what a policy would have made of the files, in the order given."""
+    world = _World(spec, policy)
+    batches = tuple(world.take(file) for file in files)
+    return Replay(world.summary(), batches)
+
+
+def steps(files: Sequence[File], spec: ModelSpec, policy: Policy) -> Iterator[Batch | Summary]:
+    """The same one by one: each batch as it is done, then the summary."""
+    world = _World(spec, policy)
+    for file in files:
+        yield world.take(file)
+    yield world.summary()
+
+
+def baselines(files: Sequence[File], spec: ModelSpec) -> dict[str, float | None]:
+    """Prequential scores of those who learn nothing from features."""
+    pools = {"mean" if spec.task is Task.REGRESSION else "shares of the past": _Pool(spec)}
+    pools["last label"] = _Pool(spec)
+    known: list[np.ndarray] = []
+    for file in _accepted(files):
+        labels = _labels(file.verdict.shard, spec)  # type: ignore[arg-type]
+        if not len(labels):
+            continue
+        if known:
+            past = np.concatenate(known)
+            for pool, from_ in zip(pools.values(), (past, past[-1:]), strict=True):
+                pool.add_trivial(labels, from_)
+        known.append(labels)
+    return {name: pool.score() for name, pool in pools.items()}
+
+
+def _accepted(files: Sequence[File]) -> list[File]:
+    found, seen = [], set()
+    for file in files:
+        if file.verdict.accepted and file.sha256 not in seen:
+            seen.add(file.sha256)
+            found.append(file)
+    return found
+
+
+def _labels(shard: Shard, spec: ModelSpec) -> np.ndarray:
+    """Labels of the labelled rows: class names, or values. Shape (n,)."""
+    labelled = shard.take(~shard.is_null(spec.contract.target))
+    codes, classes = encode_labels(labelled, spec.contract.target, spec.task)
+    return codes if spec.task is Task.REGRESSION else np.array(classes, dtype=object)[codes]
+
+
+class _Pool:
+    """Predictions made before anyone learned from the rows, and the truth; scored together at the end."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.truth: list[np.ndarray] = []
+        self.predicted: list[
+            tuple[np.ndarray, tuple[str, ...]]
+        ] = []  # with the classes its columns stand for
+
+    def add(self, truth: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> None:
+        self.truth.append(truth)
+        self.predicted.append((predicted, classes))
+
+    def add_trivial(self, truth: np.ndarray, past: np.ndarray) -> None:
+        """Predict from the labels of the past alone."""
+        classes, labels = (), past
+        if self.spec.task is not Task.REGRESSION:
+            names, labels = np.unique(past.astype(str), return_inverse=True)
+            classes = tuple(names.tolist())
+        needs = METRICS[self.spec.gates.metric].needs
+        task = Task.MULTICLASS if classes else self.spec.task  # a column for each class that is known
+        self.add(truth, trivial_predictions(labels, len(truth), task, needs, len(classes)), classes)
+
+    def score(self) -> float | None:
+        if not self.truth:
+            return None
+        spec, truth = self.spec, np.concatenate(self.truth)
+        if spec.task is Task.REGRESSION:
+            return _finite(score(spec.gates.metric, truth, np.concatenate([p for p, _ in self.predicted])))
+        classes = sorted({*truth.tolist(), *(name for _, names in self.predicted for name in names)})
+        place = {name: i for i, name in enumerate(classes)}
+        joint = []
+        for predicted, names in self.predicted:
+            columns = [place[name] for name in names]
+            if predicted.ndim == 1:  # class codes
+                joint.append(np.array(columns, dtype=np.int64)[predicted])
+            else:
+                wide = np.zeros((len(predicted), len(classes)))
+                wide[:, columns] = predicted
+                joint.append(wide)
+        codes = np.array([place[name] for name in truth.tolist()], dtype=np.int64)
+        predicted = np.concatenate(joint)
+        if spec.task is Task.BINARY and predicted.ndim == 2:
+            predicted = predicted[:, -1]
+        return _finite(score(spec.gates.metric, codes, predicted, len(classes)))
+
+
+@dataclass
+class _World:
+    """Buckets, registry and champion of a replay."""
+
+    spec: ModelSpec
+    policy: Policy
+    files: list[File] = field(default_factory=list)  # what is learned from, oldest data first
+    uploads: list[Upload] = field(default_factory=list)
+    champion: _Model | None = None
+    versions: int = 0
+    tried: list[Tried] = field(default_factory=list)
+    last_digest: str = ""
+    scored: list[Scored] = field(default_factory=list)  # of this champion
+    promotions: int = 0
+    retrainings: int = 0
+    spent: costs.Cost = field(default_factory=costs.Cost)
+    now: str = ""
+
+    def __post_init__(self) -> None:
+        self.pool = _Pool(self.spec)
+
+    def take(self, file: File) -> Batch:
+        verdict, spec = file.verdict, self.spec
+        if not verdict.accepted:
+            reasons = tuple(f"[{reason.code}] {reason.message}" for reason in verdict.reasons)
+            return Batch(file.name, verdict.rows, Outcome.QUARANTINED, reasons=reasons, version=self.serving)
+        name = batch_id(file.sha256, spec.contract.digest)
+        if any(upload.batch_id == name for upload in self.uploads):
+            told = ("the same content was learned from under another name",)
+            return Batch(file.name, verdict.rows, "duplicate", reasons=told, version=self.serving)
+        first = not self.uploads
+        self._arrive(file, name)
+        predicted = None if first else self._predict_first(file, name)
+        batch = Batch(file.name, verdict.rows, Outcome.ACCEPTED, champion_score=predicted)
+        done = self._decide(batch, file, name) if self.policy.decides else self._on_schedule(batch)
+        return replace(done, version=self.serving, batch_score=predicted)
+
+    @property
+    def serving(self) -> str:
+        return self.champion.name if self.champion else ""
+
+    def _arrive(self, file: File, name: str) -> None:
+        period = file.period
+        wall = period[1] if period else _text(START + APART * len(self.uploads))
+        self.now = max(self.now, wall)
+        upload = Upload(
+            name, self.spec.name, file.name, "", Outcome.ACCEPTED, uploaded_at=self.now, sha256=file.sha256
+        )
+        self.uploads.append(replace(upload, batch_id=name, rows=file.verdict.rows, period=period))
+        self.files.append(file)
+
+    # ------------------------------------------------------------ the champion meets the batch
+    def _predict_first(self, file: File, name: str) -> float | None:
+        """Let who serves predict the batch; before the first model, the labels of the past alone."""
+        spec, shard = self.spec, file.verdict.shard
+        assert shard is not None
+        labelled = shard.take(~shard.is_null(spec.contract.target))
+        if not labelled.rows:
+            return None
+        truth, model = _labels(labelled, spec), self.champion
+        if model is None:
+            past = [_labels(earlier.verdict.shard, spec) for earlier in self.files[:-1]]  # type: ignore[arg-type]
+            if any(map(len, past)):
+                self.pool.add_trivial(truth, np.concatenate(past))
+            return None
+        needs = METRICS[spec.gates.metric].needs
+        frame = frame_of_shard(labelled, model.features)
+        # As many columns as classes, so that scores of models which know other classes can be pooled.
+        task = spec.task if spec.task is Task.REGRESSION else Task.MULTICLASS
+        predicted = predict(model.estimator, frame, task, needs, model.classes, model.classes)
+        self.pool.add(truth, predicted, model.classes)
+        return self._note_quality(name, truth, predicted, model)
+
+    def _note_quality(
+        self, name: str, truth: np.ndarray, predicted: np.ndarray, model: _Model
+    ) -> float | None:
+        """As check_quality does: score, and the floor below which the alarm is raised."""
+        spec, rows = self.spec, len(truth)
+        alone = _Pool(spec)
+        known = np.isin(truth.astype(str), model.classes) if model.classes else np.ones(rows, dtype=bool)
+        alone.add(truth[known], predicted[known], model.classes)
+        value, tested = alone.score() if known.any() else None, model.tested
+        if value is not None and tested is not None:
+            earlier = [(each.score, each.rows) for each in self.scored]
+            floor = quality_floor(
+                tested.challenger_score, tested.challenger_low, tested.test_rows, rows, earlier
+            )
+            if floor is not None:
+                self.scored.append(Scored(name, value, floor, rows, self.now))
+        return value
+
+    # ------------------------------------------------------------ refit
+    def _decide(self, batch: Batch, file: File, name: str) -> Batch:
+        """The knocks that a batch leads to, in the order in which they come: data, alarm, interval."""
+        answers = []
+        for knock in self._knocks(file, name):
+            decision = decide(knock, self._state(), self.spec, self.now)
+            answers.append(decision)
+            if decision.answer is Answer.RETRAIN:
+                return self._run(replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons))
+        answer = Answer.WAIT if any(a.answer is Answer.WAIT for a in answers) else Answer.SKIP
+        reasons = dict.fromkeys(reason for each in answers for reason in each.reasons)
+        return replace(batch, decision=answer, reasons=tuple(reasons))
+
+    def _knocks(self, file: File, name: str) -> Iterator[Knock]:
+        spec, model = self.spec, self.champion
+        drifted: tuple[str, ...] = ()
+        if model:
+            learned = [
+                f.verdict.profile
+                for f, u in zip(self.files, self.uploads, strict=True)
+                if u.batch_id in model.learned
+            ]
+            columns = [*(column.name for column in spec.contract.features), spec.contract.target]
+            assert file.verdict.profile is not None
+            report = compare(
+                merge(p for p in learned if p),
+                file.verdict.profile,
+                columns,
+                psi_limit=spec.triggers.drift_psi,
+            )
+            drifted = tuple(column.message for column in report.drifted)
+
+        def knock(trigger: Trigger, reason: str, **more: Any) -> Knock:
+            return Knock(f"{trigger}-{name}", spec.name, trigger, reason, "replay", self.now, **more)
+
+        yield knock(Trigger.DATA, f"{file.name} was accepted", drifted=drifted, batch_id=name)
+        newest = self.scored[-1] if self.scored else None
+        if spec.triggers.quality and newest and newest.batch_id == name and newest.score < newest.floor:
+            yield knock(Trigger.ALARM, "the quality alarm was raised", batch_id=name)
+        last = self.tried[-1] if self.tried else None
+        if last and (due := interval_due(spec, self.uploads, last.started_at, last.data_until, self.now)):
+            yield knock(Trigger.INTERVAL, f"every {spec.triggers.every}, due {due}")
+
+    def _state(self) -> State:
+        model = self.champion
+        return State(
+            inputs=sorted(self.uploads, key=lambda u: (u.period or ("", ""))[0]),
+            inputs_digest=inputs_digest([u.batch_id for u in self.uploads], self.spec.digest),
+            champion=model.name if model else None,
+            learned=model.learned if model else frozenset(),
+            last_run=self.tried[-1].run_id if self.tried else None,
+            last_digest=self.last_digest,
+            runs=tuple(self.tried),
+            scored=tuple(self.scored),
+            trained_rows=model.trained_rows if model else 0,
+            tested_score=model.tested.challenger_score if model and model.tested else None,
+        )
+
+    def _run(self, batch: Batch) -> Batch:
+        """The state machine: train, evaluate, promote or keep."""
+        self.retrainings += 1
+        run_id = f"run-{self.retrainings:08d}"
+        self.last_digest = self._state().inputs_digest
+        rows = sum(upload.rows for upload in self.uploads)
+        candidates = candidates_for(self.spec, rows)
+        found, promoted = batch, False
+        try:
+            verdict, candidate, child = self._trial(candidates)
+            promoted = child is not None
+            found = replace(
+                batch,
+                candidate=candidate,
+                reasons=(*batch.reasons, verdict.reason),
+                champion_score=verdict.champion_score,
+                challenger_score=verdict.challenger_score,
+            )
+            if child:
+                self._promote(replace_tested(child, verdict))
+        except (TrainingError, NotEnoughData) as error:
+            found = replace(batch, reasons=(*batch.reasons, f"the run failed: {error}"))
+        self.spent += costs.of_run(rows, len(candidates), refits=int(promoted))
+        until = max((upload.period[1] for upload in self.uploads if upload.period), default="")
+        self.tried.append(Tried(run_id, promoted, self.now, until, rows, len(candidates)))
+        return found
+
+    def _trial(self, candidates: Sequence[str]) -> tuple[Evaluation, str, _Model | None]:
+        """Candidates learn on the past, one is chosen, tested once, and refitted on everything when it is better."""
+        spec, champion = self.spec, self.champion
+        ordered = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
+        learned = champion.learned if champion else frozenset()
+        data = assemble(
+            [self.files[i].verdict.shard for i in ordered],  # type: ignore[misc]
+            [self.uploads[i].batch_id in learned for i in ordered],
+            spec,
+        )
+        blocks = split(data, spec, len(candidates))
+        needs = METRICS[spec.gates.metric].needs
+        trained, failures = {}, []
+        for candidate in candidates:
+            try:
+                trained[candidate] = fit(data, candidate_rows(candidate, blocks.train, spec), spec)
+            except RefitError as error:
+                failures.append(f"{candidate}: {error}")
+        if not trained:
+            raise TrainingError(f"no candidate could be trained: {'; '.join(failures)}")
+        features = tuple({"name": c.name, "type": c.type.value} for c in data.features)
+
+        def own(estimator: Any) -> tuple[str, ...]:
+            codes = getattr(estimator, "classes_", ())
+            return tuple(data.classes[int(code)] for code in codes)
+
+        def predictions(estimator: Any, classes: tuple[str, ...], index: np.ndarray) -> np.ndarray:
+            frame = frame_of_shard(data.rows.take(index), features)
+            return predict(estimator, frame, spec.task, needs, classes, data.classes)
+
+        chosen = next(iter(trained))
+        if len(trained) > 1:
+            scores = {
+                name: score(
+                    spec.gates.metric,
+                    data.labels[blocks.selection],
+                    predictions(estimator, own(estimator), blocks.selection),
+                    len(data.classes),
+                )
+                for name, estimator in trained.items()
+            }
+            chosen = choose(scores, candidates) or chosen
+        verdict = evaluate(
+            data.labels[blocks.test],
+            predictions(trained[chosen], own(trained[chosen]), blocks.test),
+            predictions(champion.estimator, champion.classes, blocks.test) if champion else None,
+            trivial_predictions(
+                data.labels[blocks.train], len(blocks.test), spec.task, needs, len(data.classes)
+            ),
+            spec.task,
+            spec.gates,
+            n_classes=len(data.classes),
+            seed=spec.training.seed,
+        )
+        if not verdict.promote:
+            return verdict, chosen, None
+        index = candidate_rows(chosen, np.arange(len(data.labels)), spec)
+        estimator = fit(data, index, spec)
+        return verdict, chosen, _Model("", estimator, own(estimator), features, chosen, len(index))
+
+    # ------------------------------------------------------------ the others
+    def _on_schedule(self, batch: Batch) -> Batch:
+        """A fit on all history, or its newest rows, when it is due; nothing is compared."""
+        due = self.champion is None or (self.policy.every and len(self.uploads) % self.policy.every == 0)
+        if not due:
+            return replace(batch, decision=Answer.SKIP)
+        data = assemble([file.verdict.shard for file in self.files], [False] * len(self.files), self.spec)  # type: ignore[misc]
+        index = np.arange(len(data.labels))
+        if self.policy.window:
+            index = index[-self.policy.window :]
+        self.retrainings += 1
+        self.spent += costs.of_fit(len(index))
+        told = (
+            "the first model"
+            if self.champion is None
+            else f"every {self.policy.every} batches"
+            if self.policy.every > 1
+            else "after every batch"
+        )
+        batch = replace(batch, decision=Answer.RETRAIN, reasons=(told,), candidate="full")
+        try:
+            estimator = fit(data, index, self.spec)
+        except RefitError as error:
+            return replace(batch, reasons=(told, f"the fit failed: {error}"))
+        features = tuple({"name": c.name, "type": c.type.value} for c in data.features)
+        classes = tuple(data.classes[int(code)] for code in getattr(estimator, "classes_", ()))
+        self._promote(_Model("", estimator, classes, features, "full", len(index)))
+        return batch
+
+    def _promote(self, model: _Model) -> None:
+        self.versions += 1
+        model.name, model.learned = f"v{self.retrainings}", frozenset(u.batch_id for u in self.uploads)
+        self.champion, self.scored = model, []
+        self.promotions += 1
+
+    def summary(self) -> Summary:
+        return Summary(
+            self.spec.gates.metric,
+            self.pool.score(),
+            self.retrainings,
+            self.promotions,
+            round(self.spent.usd, 4),
+            round(self.spent.seconds, 1),
+        )
+
+
+def replace_tested(model: _Model, verdict: Evaluation) -> _Model:
+    model.tested = verdict
+    return model
+
+
+def compare_all(
+    files: Sequence[File], spec: ModelSpec, policies: Sequence[Policy]
+) -> tuple[Mapping[str, Replay], Mapping[str, float | None]]:
+    """Every policy on the same files, and those who learn nothing."""
+    return {policy.name: replay(files, spec, policy) for policy in policies}, baselines(files, spec)
+
+
+def policies_to_compare(spec: ModelSpec, batches: int) -> list[Policy]:
+    """Refit's, none, and the schedules people use; those on a recent window where that is declared."""
+    every = [n for n in (2, 3, 4) if n < batches]
+    found = [Policy("refit"), Policy("never"), Policy("always", every=1)]
+    found += [Policy(f"periodic:{n}", every=n) for n in every]
+    if "recent" in spec.training.candidates:
+        window = spec.training.recent_rows
+        found += [
+            Policy(f"periodic:{n} on the newest {window} rows", every=n, window=window) for n in (1, *every)
+        ]
+    return found
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
