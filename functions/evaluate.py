@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
+from refit import trial
 from refit.aws import inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import ChampionMoved, TrainingError
-from refit.evaluation import choose, evaluate, trivial_predictions
-from refit.metrics import METRICS, score
-from refit.models import ModelSpec, get_model
-from refit.training import Dataset, frame_of_shard, predict, split
+from refit.models import get_model
+from refit.training import split
 
 
 @entrypoint
@@ -30,54 +27,29 @@ def handler(event: Any, app: App) -> dict[str, Any]:
 
     data = inputs.dataset(app.store, frozen, spec)
     blocks = split(data, spec, len(frozen.candidates))
-    trained = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
-    if not trained:
+    versions = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
+    if not versions:
         failures = "; ".join(
             f"{each['candidate']}: {messages.caught(each['error'])[1][:200]}" for each in event["trained"]
         )
         raise TrainingError(f"no candidate could be trained: {failures}")
 
-    def predictions(version: str, index: np.ndarray) -> np.ndarray:
-        found = serving.recorded(app.registry, message.model, version)
-        estimator = serving.load_version(app.store, found)
-        needs = METRICS[spec.gates.metric].needs
-        # In the columns that this version knows: an imported champion, or one from before the contract
-        # changed, knows others than the challenger.
-        frame = frame_of_shard(data.rows.take(index), found.features)
-        return predict(estimator, frame, spec.task, needs, found.classes, data.classes)
+    def model(version: str) -> trial.Model:
+        return serving.fitted(app.store, serving.recorded(app.registry, message.model, version))
 
-    selection = {}
-    if len(trained) > 1:
-        truth = data.labels[blocks.selection]
-        for name, version in trained.items():
-            selection[name] = score(
-                spec.gates.metric, truth, predictions(version, blocks.selection), len(data.classes)
-            )
-        chosen = choose(selection, spec.training.candidates) or next(iter(trained))
-    else:
-        chosen = next(iter(trained))
-
-    verdict = evaluate(
-        data.labels[blocks.test],
-        predictions(trained[chosen], blocks.test),
-        predictions(champion.version, blocks.test) if champion else None,
-        _baseline(data, blocks.train, len(blocks.test), spec),
-        spec.task,
-        spec.gates,
-        n_classes=len(data.classes),
-        seed=spec.training.seed,
-    )
+    trained = {name: model(version) for name, version in versions.items()}
+    found = trial.judge(data, blocks, trained, model(champion.version) if champion else None, spec)
+    verdict = found.evaluation
     key = keys.evaluation(message.model, message.run_id)
-    finite = {name: value for name, value in selection.items() if np.isfinite(value)}
     blocks_of = {name: len(getattr(blocks, name)) for name in ("train", "selection", "test")}
-    document = {**asdict(verdict), "chosen": chosen, "selection": finite, "rows": blocks_of}
+    document = {**asdict(verdict), "chosen": found.chosen, "selection": found.selection, "rows": blocks_of}
     app.store.put_json_once(key, {**document, "trained": event["trained"], "champion": frozen.champion})
-    logger.info("evaluated", extra={"promote": verdict.promote, "chosen": chosen})
+    logger.info("evaluated", extra={"promote": verdict.promote, "chosen": found.chosen})
     return {
         "promote": verdict.promote,
         "reason": verdict.reason[:1000],
-        "candidate": chosen,
-        "challenger": trained[chosen],
+        "candidate": found.chosen,
+        "challenger": versions[found.chosen],
         "challenger_score": verdict.challenger_score,
         "challenger_low": verdict.challenger_low,
         "champion_score": verdict.champion_score,
@@ -85,8 +57,3 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "generation": frozen.generation,
         "evaluation_key": key,
     }
-
-
-def _baseline(data: Dataset, train: np.ndarray, n: int, spec: ModelSpec) -> np.ndarray:
-    needs = METRICS[spec.gates.metric].needs
-    return trivial_predictions(data.labels[train], n, spec.task, needs, len(data.classes))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from refit.aws import inputs, keys, messages, versions
+from refit import trial
+from refit.aws import inputs, keys, messages, serving, versions
 from refit.aws.runtime import App, entrypoint, logger
 from refit.models import get_model
 from refit.profile import to_json
-from refit.training import candidate_rows, fit
 
 
 @entrypoint
@@ -21,20 +19,16 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     proved = event["evaluation"]
     frozen = inputs.read(app.store, message.inputs_key)
     data = inputs.dataset(app.store, frozen, spec)
-    rows = candidate_rows(proved["candidate"], np.arange(len(data.labels)), spec)
     name = versions.name_of(message.run_id)
     app.store.put_json_once(keys.reference(message.model, name), to_json(inputs.reference(app.store, frozen)))
+    tested = serving.fitted(app.store, serving.recorded(app.registry, message.model, proved["challenger"]))
     version = versions.record(
         app,
         spec,
-        fit(data, rows, spec),
-        data.classes,
+        trial.refit(proved["candidate"], data, spec, None, tested),
         version=name,
-        candidate=proved["candidate"],
-        parent=proved["challenger"],
         run_id=message.run_id,
         inputs_key=message.inputs_key,
-        trained_rows=len(rows),
         tested_score=proved["challenger_score"],
         tested_low=proved["challenger_low"],
         tested_rows=proved["test_rows"],

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from refit import trial
 from refit.aws import inputs, messages, versions
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import BadMessage
 from refit.models import get_model
-from refit.training import candidate_rows, fit, split
+from refit.training import split
 
 
 @entrypoint
@@ -23,16 +24,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         )
     frozen = inputs.read(app.store, message.inputs_key)
     data = inputs.dataset(app.store, frozen, spec)
-    rows = candidate_rows(candidate, split(data, spec, len(frozen.candidates)).train, spec)
+    blocks = split(data, spec, len(frozen.candidates))
     version = versions.record(
         app,
         spec,
-        fit(data, rows, spec),
-        data.classes,
+        trial.train(candidate, data, blocks, spec, None),
         version=versions.name_of(message.run_id, candidate),
-        candidate=candidate,
         run_id=message.run_id,
         inputs_key=message.inputs_key,
-        trained_rows=len(rows),
     )
     return {"candidate": candidate, "version": version.version}

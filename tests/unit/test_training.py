@@ -16,8 +16,6 @@ from refit.training import (
     Dataset,
     assemble,
     build,
-    candidate_rows,
-    candidates_for,
     class_name,
     encode_labels,
     fit,
@@ -200,16 +198,6 @@ def test_too_few_rows_to_choose_on_are_told_as_that():
 def test_too_few_rows_to_learn_from_are_told():
     with pytest.raises(NotEnoughData, match="only 10 rows are left to learn from; at least 20"):
         split(dataset([False] * 100), training(test_share=0.9), candidates=1)
-
-
-def test_the_candidate_recent_learns_from_the_newest_rows_only_and_is_dropped_where_it_is_the_same():
-    spec = training(candidates=("full", "recent"), recent_rows=3)
-    rows = np.arange(10)
-    assert candidate_rows("recent", rows, spec).tolist() == [7, 8, 9]
-    assert candidate_rows("full", rows, spec).tolist() == list(range(10))
-    assert candidates_for(spec, 4) == ("full", "recent")
-    assert candidates_for(spec, 3) == ("full",)
-    assert candidates_for(training(candidates=("recent",), recent_rows=3), 3) == ("recent",)
 
 
 # --- fitting

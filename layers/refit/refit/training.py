@@ -148,18 +148,6 @@ def split(dataset: Dataset, spec: ModelSpec, candidates: int) -> Blocks:
     return Blocks(train, selection, test)
 
 
-def candidate_rows(candidate: str, train: np.ndarray, spec: ModelSpec) -> np.ndarray:
-    """The part of the training block that a candidate learns from."""
-    return train[-spec.training.recent_rows :] if candidate == "recent" else train
-
-
-def candidates_for(spec: ModelSpec, rows: int) -> tuple[str, ...]:
-    """The declared candidates that would differ on so many rows."""
-    if rows <= spec.training.recent_rows and len(spec.training.candidates) > 1:
-        return tuple(name for name in spec.training.candidates if name != "recent")
-    return spec.training.candidates
-
-
 def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
     """Build and fit the model's estimator on the rows at `index`.
 

@@ -14,7 +14,8 @@ from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.profile import Profile, from_json, merge
 from refit.shard import load
-from refit.training import Dataset, assemble, candidates_for
+from refit.training import Dataset, assemble
+from refit.trial import applicable
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def freeze(
     batches = tuple(
         Input(u.batch_id, u.key, u.version_id, u.sha256, u.rows, u.batch_id in learned) for u in uploads
     )
-    candidates = candidates_for(spec, sum(upload.rows for upload in uploads))
+    candidates = applicable(spec, sum(upload.rows for upload in uploads), None)
     inputs = Inputs(spec.name, champion, generation, spec.digest, candidates, batches)
     document = asdict(inputs)
     sha256 = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

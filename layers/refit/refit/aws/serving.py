@@ -15,6 +15,7 @@ from refit.metrics import Task
 from refit.records import Version
 from refit.shard import Shard
 from refit.training import frame_of_shard, predict
+from refit.trial import Model
 
 PROBE_ROWS = 50
 
@@ -35,6 +36,19 @@ def load_version(store: Store, version: Version) -> Any:
         )
     data = store.get(keys.artifact(version.model, version.artifact_sha256))
     return artifact.load(data, version.artifact_sha256)
+
+
+def fitted(store: Store, version: Version) -> Model:
+    """A version as the domain knows it."""
+    return Model(
+        name=version.version,
+        candidate=version.candidate,
+        estimator=load_version(store, version),
+        classes=version.classes,
+        features=version.features,
+        parent=version.parent,
+        trained_rows=version.trained_rows,
+    )
 
 
 def probe(estimator: Any, version: Version, rows: Shard) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from importlib.metadata import version as installed
 from typing import Any
 
@@ -12,6 +11,7 @@ from refit.aws import keys
 from refit.aws.runtime import App, utc_now
 from refit.models import ModelSpec
 from refit.records import Version
+from refit.trial import Model
 
 
 def name_of(run_id: str, candidate: str = "") -> str:
@@ -20,15 +20,12 @@ def name_of(run_id: str, candidate: str = "") -> str:
     return f"v{number}-{candidate}" if candidate else f"v{number}"
 
 
-def record(
-    app: App, spec: ModelSpec, estimator: Any, classes: Sequence[str], *, version: str, **facts: Any
-) -> Version:
-    """Store a fitted estimator and its row; a repeated attempt returns the row of the first.
+def record(app: App, spec: ModelSpec, model: Model, *, version: str, **facts: Any) -> Version:
+    """Store a fitted model and its row; a repeated attempt returns the row of the first.
 
-    `classes` are the names of the labels it was fitted on, `facts` the fields
-    of `Version` that only the caller knows.
+    `facts` are the fields of `Version` that only the caller knows.
     """
-    data, sha256 = artifact.dump(estimator)
+    data, sha256 = artifact.dump(model.estimator)
     if not app.store.put_once(keys.artifact(spec.name, sha256), data):
         # Of a pruned version, perhaps, and about to be deleted: prune deletes only what lay there before.
         app.store.put(keys.artifact(spec.name, sha256), data)
@@ -39,10 +36,13 @@ def record(
             artifact_sha256=sha256,
             artifact_bytes=len(data),
             task=spec.task,
-            features=tuple({"name": c.name, "type": c.type.value} for c in spec.contract.features),
+            features=model.features,
+            classes=model.classes,
+            candidate=model.candidate,
+            parent=model.parent,
+            trained_rows=model.trained_rows,
             spec_digest=spec.digest,
             libraries=libraries(),
-            classes=tuple(classes[code] for code in estimator.classes_) if classes else (),
             seed=spec.training.seed,
             created_at=utc_now(),
             **facts,
