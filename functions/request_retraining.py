@@ -12,8 +12,8 @@ from refit.aws.runtime import App, entrypoint, logger, metrics, refusing, utc_no
 from refit.batches import Upload, effective, inputs_digest
 from refit.errors import Conflict
 from refit.models import ModelSpec, get_model
-from refit.policy import Answer, Decision, Hold, Knock, Resumed, State, Trigger, decide
-from refit.records import Answered, Run, RunStatus, Slot
+from refit.policy import Answer, Decision, Hold, Knock, Resumed, Scored, State, Tried, Trigger, decide
+from refit.records import Answered, Quality, Run, RunStatus, Slot, Version
 
 # What a run that resumes another takes over from it.
 FROZEN = ("inputs_digest", "inputs_key", "candidates", "rows", "new_rows", "data_until")
@@ -68,7 +68,8 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     slot, champion = registry.slot(model), registry.champion(model)
     if knock.trigger is Trigger.PENDING and slot.pending:
         waited = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
-        knock = replace(waited, knock_id=knock.knock_id, trigger=Trigger.PENDING)
+        came_as = waited.waited or waited.trigger
+        knock = replace(waited, knock_id=knock.knock_id, trigger=Trigger.PENDING, waited=came_as)
     version, generation = (champion.version, champion.generation) if champion else ("", 0)
     learned = inputs.learned_by(app.store, registry, model, version)
     everything = registry.uploads(model)
@@ -85,6 +86,9 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         last_digest=slot.last_digest,
         hold=Hold(**slot.hold) if slot.hold else None,
         resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
+        runs=_tried(registry.runs(model)),
+        scored=_scored(registry.qualities(model), version),
+        tested_score=_tested(registry.version(model, version) if version else None),
     )
     decision = decide(knock, state, spec, now)
     run = None
@@ -134,6 +138,34 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     return answered
 
 
+def _tried(runs_of_model: Sequence[Run]) -> tuple[Tried, ...]:
+    ended = (run for run in runs_of_model if run.status is not RunStatus.RUNNING)
+    return tuple(
+        Tried(
+            run.run_id,
+            run.status is RunStatus.PROMOTED,
+            run.started_at,
+            run.data_until,
+            run.rows,
+            len(run.candidates),
+        )
+        for run in sorted(ended, key=lambda run: run.run_id)
+    )
+
+
+def _scored(qualities: Sequence[Quality], version: str) -> tuple[Scored, ...]:
+    found = (
+        Scored(each.batch_id, each.score, each.floor, each.rows, each.at)
+        for each in qualities
+        if each.version == version and each.score is not None and each.floor is not None
+    )
+    return tuple(sorted(found, key=lambda each: each.at))
+
+
+def _tested(champion: Version | None) -> float | None:
+    return champion.tested_score if champion else None
+
+
 def _as_it_stands(run: Run, generation: int, uploads: Sequence[Upload], spec: ModelSpec, app: App) -> Resumed:
     frozen = inputs.read(app.store, run.inputs_key)
     retracted = {upload.sha256 for upload in uploads if upload.retracted}
@@ -150,11 +182,16 @@ def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) ->
     if run:
         # A resumed run learns nothing new: what waits for all new data goes on waiting.
         waits = slot.pending if run.resumes else None
-        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=waits)
+        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=waits, look_again_at="")
     if decision.answer is Answer.WAIT:
+        # A hold is looked at by itself, for it may be lifted before its time.
+        held = slot.hold and slot.hold["until"] == decision.look_again_at
+        again = "" if held else decision.look_again_at or ""
         stays = slot.pending and (slot.pending["force"] or not knock.force)
-        return slot if stays else replace(slot, pending=asdict(knock))
-    return replace(slot, pending=None) if knock.trigger is Trigger.PENDING else slot
+        return replace(slot, pending=slot.pending if stays else asdict(knock), look_again_at=again)
+    if knock.trigger is Trigger.PENDING:
+        return replace(slot, pending=None, look_again_at="")
+    return slot
 
 
 def _act(given: Answered, app: App) -> dict[str, Any]:

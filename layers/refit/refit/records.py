@@ -144,6 +144,7 @@ class Slot:
     last_digest: str = ""
     runs: int = 0  # how many there have been; the next is one more
     pending: dict[str, Any] | None = None  # the knock that waits
+    look_again_at: str = ""  # when the knock that waits has its turn; empty: when the run has ended
     hold: dict[str, str] | None = None
     revision: int = 0
 

@@ -7,39 +7,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from refit import costs
+from refit import costs, trial
 from refit.batches import Outcome, Upload, batch_id, inputs_digest
 from refit.drift import compare
 from refit.errors import NotEnoughData, RefitError, TrainingError
-from refit.evaluation import (
-    Evaluation,
-    choose,
-    evaluate,
-    quality_floor,
-    trivial_predictions,
-)
+from refit.evaluation import Evaluation, quality_floor, trivial_predictions
 from refit.metrics import METRICS, Task, score
 from refit.models import ModelSpec
 from refit.policy import Answer, Knock, Scored, State, Tried, Trigger, decide, interval_due
 from refit.profile import merge
 from refit.shard import Shard
-from refit.training import (
-    assemble,
-    candidate_rows,
-    candidates_for,
-    encode_labels,
-    fit,
-    frame_of_shard,
-    predict,
-    split,
-)
+from refit.training import Dataset, assemble, encode_labels, fit, frame_of_shard, predict, split
+from refit.trial import Judgement, Model
 from refit.validation import Verdict
 
 START = datetime(2000, 1, 1, tzinfo=UTC)  # of the clock where the data have no times
@@ -107,18 +93,6 @@ class Summary:
 class Replay:
     summary: Summary
     batches: tuple[Batch, ...]
-
-
-@dataclass
-class _Model:
-    name: str
-    estimator: Any
-    classes: tuple[str, ...]
-    features: tuple[dict[str, str], ...]
-    candidate: str
-    trained_rows: int
-    learned: frozenset[str] = frozenset()
-    tested: Evaluation | None = None
 
 
 def parse_policy(text: str) -> Policy | None:
@@ -254,8 +228,9 @@ class _World:
     policy: Policy
     files: list[File] = field(default_factory=list)  # what is learned from, oldest data first
     uploads: list[Upload] = field(default_factory=list)
-    champion: _Model | None = None
-    versions: int = 0
+    champion: Model | None = None
+    learned: frozenset[str] = frozenset()  # batches that it learned from
+    tested: Evaluation | None = None
     tried: list[Tried] = field(default_factory=list)
     last_digest: str = ""
     scored: list[Scored] = field(default_factory=list)  # of this champion
@@ -320,14 +295,14 @@ class _World:
         return self._note_quality(name, truth, predicted, model)
 
     def _note_quality(
-        self, name: str, truth: np.ndarray, predicted: np.ndarray, model: _Model
+        self, name: str, truth: np.ndarray, predicted: np.ndarray, model: Model
     ) -> float | None:
         """As check_quality does: score, and the floor below which the alarm is raised."""
         spec, rows = self.spec, len(truth)
         alone = _Pool(spec)
         known = np.isin(truth.astype(str), model.classes) if model.classes else np.ones(rows, dtype=bool)
         alone.add(truth[known], predicted[known], model.classes)
-        value, tested = alone.score() if known.any() else None, model.tested
+        value, tested = alone.score() if known.any() else None, self.tested
         if value is not None and tested is not None:
             earlier = [(each.score, each.rows) for each in self.scored]
             floor = quality_floor(
@@ -357,7 +332,7 @@ class _World:
             learned = [
                 f.verdict.profile
                 for f, u in zip(self.files, self.uploads, strict=True)
-                if u.batch_id in model.learned
+                if u.batch_id in self.learned
             ]
             columns = [*(column.name for column in spec.contract.features), spec.contract.target]
             assert file.verdict.profile is not None
@@ -386,13 +361,13 @@ class _World:
             inputs=sorted(self.uploads, key=lambda u: (u.period or ("", ""))[0]),
             inputs_digest=inputs_digest([u.batch_id for u in self.uploads], self.spec.digest),
             champion=model.name if model else None,
-            learned=model.learned if model else frozenset(),
+            learned=self.learned,
             last_run=self.tried[-1].run_id if self.tried else None,
             last_digest=self.last_digest,
             runs=tuple(self.tried),
             scored=tuple(self.scored),
             trained_rows=model.trained_rows if model else 0,
-            tested_score=model.tested.challenger_score if model and model.tested else None,
+            tested_score=self.tested.challenger_score if self.tested else None,
         )
 
     def _run(self, batch: Batch) -> Batch:
@@ -401,86 +376,54 @@ class _World:
         run_id = f"run-{self.retrainings:08d}"
         self.last_digest = self._state().inputs_digest
         rows = sum(upload.rows for upload in self.uploads)
-        candidates = candidates_for(self.spec, rows)
+        candidates = len(self._candidates())
         found, promoted = batch, False
         try:
-            verdict, candidate, child = self._trial(candidates)
-            promoted = child is not None
+            judged, child = self._trial()
+            verdict, promoted = judged.evaluation, child is not None
             found = replace(
                 batch,
-                candidate=candidate,
+                candidate=judged.chosen,
                 reasons=(*batch.reasons, verdict.reason),
                 champion_score=verdict.champion_score,
                 challenger_score=verdict.challenger_score,
             )
             if child:
-                self._promote(replace_tested(child, verdict))
+                self._promote(child, verdict)
         except (TrainingError, NotEnoughData) as error:
             found = replace(batch, reasons=(*batch.reasons, f"the run failed: {error}"))
-        self.spent += costs.of_run(rows, len(candidates), refits=int(promoted))
+        self.spent += costs.of_run(rows, candidates, refits=int(promoted))
         until = max((upload.period[1] for upload in self.uploads if upload.period), default="")
-        self.tried.append(Tried(run_id, promoted, self.now, until, rows, len(candidates)))
+        self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates))
         return found
 
-    def _trial(self, candidates: Sequence[str]) -> tuple[Evaluation, str, _Model | None]:
-        """Candidates learn on the past, one is chosen, tested once, and refitted on everything when it is better."""
+    def _trial(self) -> tuple[Judgement, Model | None]:
+        """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better."""
         spec, champion = self.spec, self.champion
-        ordered = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
-        learned = champion.learned if champion else frozenset()
-        data = assemble(
-            [self.files[i].verdict.shard for i in ordered],  # type: ignore[misc]
-            [self.uploads[i].batch_id in learned for i in ordered],
-            spec,
-        )
+        order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
+        data = self._dataset(order, [self.uploads[i].batch_id in self.learned for i in order])
+        candidates = self._candidates()
         blocks = split(data, spec, len(candidates))
-        needs = METRICS[spec.gates.metric].needs
-        trained, failures = {}, []
+        trained: dict[str, Model] = {}
+        failures = []
         for candidate in candidates:
             try:
-                trained[candidate] = fit(data, candidate_rows(candidate, blocks.train, spec), spec)
+                trained[candidate] = trial.train(candidate, data, blocks, spec, champion)
             except RefitError as error:
                 failures.append(f"{candidate}: {error}")
         if not trained:
             raise TrainingError(f"no candidate could be trained: {'; '.join(failures)}")
-        features = tuple({"name": c.name, "type": c.type.value} for c in data.features)
+        judged = trial.judge(data, blocks, trained, champion, spec)
+        if not judged.evaluation.promote:
+            return judged, None
+        return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
 
-        def own(estimator: Any) -> tuple[str, ...]:
-            codes = getattr(estimator, "classes_", ())
-            return tuple(data.classes[int(code)] for code in codes)
+    def _candidates(self) -> tuple[str, ...]:
+        return trial.applicable(self.spec, sum(upload.rows for upload in self.uploads), self.champion)
 
-        def predictions(estimator: Any, classes: tuple[str, ...], index: np.ndarray) -> np.ndarray:
-            frame = frame_of_shard(data.rows.take(index), features)
-            return predict(estimator, frame, spec.task, needs, classes, data.classes)
-
-        chosen = next(iter(trained))
-        if len(trained) > 1:
-            scores = {
-                name: score(
-                    spec.gates.metric,
-                    data.labels[blocks.selection],
-                    predictions(estimator, own(estimator), blocks.selection),
-                    len(data.classes),
-                )
-                for name, estimator in trained.items()
-            }
-            chosen = choose(scores, candidates) or chosen
-        verdict = evaluate(
-            data.labels[blocks.test],
-            predictions(trained[chosen], own(trained[chosen]), blocks.test),
-            predictions(champion.estimator, champion.classes, blocks.test) if champion else None,
-            trivial_predictions(
-                data.labels[blocks.train], len(blocks.test), spec.task, needs, len(data.classes)
-            ),
-            spec.task,
-            spec.gates,
-            n_classes=len(data.classes),
-            seed=spec.training.seed,
-        )
-        if not verdict.promote:
-            return verdict, chosen, None
-        index = candidate_rows(chosen, np.arange(len(data.labels)), spec)
-        estimator = fit(data, index, spec)
-        return verdict, chosen, _Model("", estimator, own(estimator), features, chosen, len(index))
+    def _dataset(self, order: Sequence[int], seen: Sequence[bool]) -> Dataset:
+        shards = [self.files[i].verdict.shard for i in order]
+        return assemble([shard for shard in shards if shard], seen, self.spec)
 
     # ------------------------------------------------------------ the others
     def _on_schedule(self, batch: Batch) -> Batch:
@@ -488,7 +431,7 @@ class _World:
         due = self.champion is None or (self.policy.every and len(self.uploads) % self.policy.every == 0)
         if not due:
             return replace(batch, decision=Answer.SKIP)
-        data = assemble([file.verdict.shard for file in self.files], [False] * len(self.files), self.spec)  # type: ignore[misc]
+        data = self._dataset(range(len(self.files)), [False] * len(self.files))
         index = np.arange(len(data.labels))
         if self.policy.window:
             index = index[-self.policy.window :]
@@ -508,13 +451,13 @@ class _World:
             return replace(batch, reasons=(told, f"the fit failed: {error}"))
         features = tuple({"name": c.name, "type": c.type.value} for c in data.features)
         classes = tuple(data.classes[int(code)] for code in getattr(estimator, "classes_", ()))
-        self._promote(_Model("", estimator, classes, features, "full", len(index)))
+        self._promote(Model("", "full", estimator, classes, features, trained_rows=len(index)), None)
         return batch
 
-    def _promote(self, model: _Model) -> None:
-        self.versions += 1
-        model.name, model.learned = f"v{self.retrainings}", frozenset(u.batch_id for u in self.uploads)
-        self.champion, self.scored = model, []
+    def _promote(self, model: Model, tested: Evaluation | None) -> None:
+        self.champion = replace(model, name=f"v{self.retrainings}")
+        self.tested, self.scored = tested, []
+        self.learned = frozenset(upload.batch_id for upload in self.uploads)
         self.promotions += 1
 
     def summary(self) -> Summary:
@@ -526,18 +469,6 @@ class _World:
             round(self.spent.usd, 4),
             round(self.spent.seconds, 1),
         )
-
-
-def replace_tested(model: _Model, verdict: Evaluation) -> _Model:
-    model.tested = verdict
-    return model
-
-
-def compare_all(
-    files: Sequence[File], spec: ModelSpec, policies: Sequence[Policy]
-) -> tuple[Mapping[str, Replay], Mapping[str, float | None]]:
-    """Every policy on the same files, and those who learn nothing."""
-    return {policy.name: replay(files, spec, policy) for policy in policies}, baselines(files, spec)
 
 
 def policies_to_compare(spec: ModelSpec, batches: int) -> list[Policy]:
