@@ -53,6 +53,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "challenger_score": verdict.challenger_score,
         "challenger_low": verdict.challenger_low,
         "champion_score": verdict.champion_score,
+        "baseline_score": verdict.baseline_score,
         "test_rows": verdict.test_rows,
         "generation": frozen.generation,
         "evaluation_key": key,

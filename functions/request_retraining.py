@@ -12,7 +12,20 @@ from refit.aws.runtime import App, entrypoint, logger, metrics, refusing, utc_no
 from refit.batches import Upload, effective, inputs_digest
 from refit.errors import Conflict
 from refit.models import ModelSpec, get_model
-from refit.policy import Answer, Decision, Hold, Knock, Resumed, Scored, State, Tried, Trigger, decide
+from refit.policy import (
+    Answer,
+    Decision,
+    Hold,
+    Knock,
+    Resumed,
+    Scored,
+    State,
+    Tested,
+    Tried,
+    Trigger,
+    decide,
+    lift_of,
+)
 from refit.records import Answered, Quality, Run, RunStatus, Slot, Version
 
 # What a run that resumes another takes over from it.
@@ -88,7 +101,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
         runs=_tried(registry.runs(model)),
         scored=_scored(registry.qualities(model), version),
-        tested_score=_tested(registry.version(model, version) if version else None),
+        tested=_tested(registry.version(model, version) if version else None),
     )
     decision = decide(knock, state, spec, now)
     run = None
@@ -148,6 +161,8 @@ def _tried(runs_of_model: Sequence[Run]) -> tuple[Tried, ...]:
             run.data_until,
             run.rows,
             len(run.candidates),
+            lift_of(run.challenger_score, run.champion_score),
+            lift_of(run.challenger_score, run.baseline_score),
         )
         for run in sorted(ended, key=lambda run: run.run_id)
     )
@@ -162,8 +177,10 @@ def _scored(qualities: Sequence[Quality], version: str) -> tuple[Scored, ...]:
     return tuple(sorted(found, key=lambda each: each.at))
 
 
-def _tested(champion: Version | None) -> float | None:
-    return champion.tested_score if champion else None
+def _tested(champion: Version | None) -> Tested | None:
+    if champion is None or champion.tested_score is None or champion.tested_low is None:
+        return None
+    return Tested(champion.tested_score, champion.tested_low, champion.tested_rows)
 
 
 def _as_it_stands(run: Run, generation: int, uploads: Sequence[Upload], spec: ModelSpec, app: App) -> Resumed:

@@ -10,9 +10,9 @@ import numpy as np
 
 from refit.metrics import METRICS, Task, score
 from refit.models import Gates
+from refit.records import TESTED_LOW
 
 RESAMPLES = 300
-TESTED_LOW = 0.01  # share of draws below `challenger_low`: what sampling alone may take off a score
 TIME_BLOCKS = 40
 MEMORY = 6  # batches that are looked back on
 

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from statistics import NormalDist
 
 from refit import costs, schedule
 from refit.batches import Upload
 from refit.models import ModelSpec
+from refit.records import TESTED_LOW
 
-LEAST_GROWTH, MOST_GROWTH = 1 / 16, 4.0  # what `growth` is halved and doubled down and up to
+# When drift or quality speak, a fifth of what was known is enough to look, and never more than three usual uploads.
+SIGNAL_SHARE, SIGNAL_UPLOADS = 0.2, 3
+MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL_SHARE
+WORTHWHILE = (
+    0.01  # of what the champion has over the trivial baseline: a gain that shows that the world moves
+)
+COLLAPSE = 0.5  # share of that whose loss is looked at at once
+Z_LOW = -NormalDist().inv_cdf(TESTED_LOW)
+MOST_PATIENCE = 8  # how many times longer signals are waited for at most after runs that kept the champion
 
 
 class Trigger(StrEnum):
@@ -59,6 +69,15 @@ class Tried:
     data_until: str  # newest time of its data; empty without a time column
     rows: int  # all that it could learn from
     candidates: int = 1
+    gain: float | None = None  # of the challenger over the champion, on the test block
+    lift: float | None = None  # of the challenger over the trivial baseline
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether it showed that there was something to learn."""
+        if self.gain is None or self.lift is None:
+            return self.promoted
+        return self.gain >= WORTHWHILE * self.lift
 
 
 @dataclass(frozen=True)
@@ -70,6 +89,15 @@ class Scored:
     floor: float  # what sampling alone may make of the tested score, given the batches before
     rows: int
     at: str
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A score on a test block, and what sampling alone may make of it."""
+
+    score: float
+    low: float
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -108,8 +136,7 @@ class State:
     resumes: Resumed | None = None
     runs: Sequence[Tried] = ()  # those that have ended, oldest first
     scored: Sequence[Scored] = ()  # of this champion, oldest first
-    trained_rows: int = 0  # what the champion learned from
-    tested_score: float | None = None  # what it showed when it was tested
+    tested: Tested | None = None  # what the champion showed when it was tested
 
     @property
     def last(self) -> Tried | None:
@@ -192,9 +219,17 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     elif asked:
         reasons = [f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"]
     else:
-        reasons = _evidence(knock, state, spec, new_rows)
+        found = _evidence(knock, state, spec, new_rows)
+        reasons = list(found.reasons)
         if not reasons:
-            return answer(Answer.SKIP, *_nothing(knock, state, spec, new_rows))
+            return answer(Answer.SKIP, *found.quiet)
+        if new_rows < found.needed and not knock.force:
+            return answer(
+                Answer.SKIP,
+                f"{new_rows} new rows, about {found.needed} are needed to prove a gain of {found.gain:.4f}: "
+                f"{found.needed - new_rows} are missing",
+                *reasons,
+            )
         cooling = None if knock.force or knock.trigger is Trigger.INTERVAL else _cooling(state, spec, now)
         if cooling:
             until, again = cooling
@@ -221,19 +256,42 @@ def sufficient(spec: ModelSpec, several: bool = True) -> int:
     return max(needed, spec.triggers.min_new_rows, 1)
 
 
+def lift_of(score: float | None, baseline: float | None) -> float | None:
+    """What a score has over that of who learned nothing; None when either is not known."""
+    return None if score is None or baseline is None else score - baseline
+
+
 def growth_due(state: State, spec: ModelSpec) -> int | None:
     """Rows after the last run at which a challenger is worth a try of its own accord; None where that is off.
 
-    A share of what was known at that run. The share starts as declared; each promotion halves it and each run
-    that kept the champion doubles it: where the world moves it is looked at often, where it stands still ever
+    A share of what was known at that run. The share starts as declared; each run whose challenger gained halves it,
+    each other one doubles it: where there is much to learn it is looked at often, where the world stands still ever
     more rarely, and the runs grow like the logarithm of the rows.
     """
-    if not spec.triggers.growth or state.last is None:
-        return None
     share = spec.triggers.growth
+    if not share or state.last is None:
+        return None
     for run in state.runs[1:]:  # the first made the first model, and says nothing of change
-        share = max(LEAST_GROWTH, share / 2) if run.promoted else min(MOST_GROWTH, share * 2)
+        share = max(min(SIGNAL_SHARE, share), share / 2) if run.worthwhile else min(MOST_GROWTH, share * 2)
     return max(1, math.ceil(share * state.last.rows))
+
+
+def signal_due(state: State) -> int:
+    """Rows after the last run at which drift or a fallen score start one: waits longer after each that kept the champion."""
+    if state.last is None:
+        return 0
+    rows = sorted(upload.rows for upload in state.inputs)
+    usual = rows[len(rows) // 2]
+    return min(math.ceil(SIGNAL_SHARE * state.last.rows), SIGNAL_UPLOADS * usual) * _patience(state)
+
+
+def _patience(state: State) -> int:
+    kept = 0
+    for run in reversed(state.runs[1:]):
+        if run.promoted:
+            break
+        kept += 1
+    return min(2**kept, MOST_PATIENCE)
 
 
 def shortfall(state: State, but: str = "") -> list[Scored]:
@@ -242,46 +300,94 @@ def shortfall(state: State, but: str = "") -> list[Scored]:
     return [s for s in state.scored if s.score < s.floor and s.at > since and s.batch_id != but]
 
 
-def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> list[str]:
-    """Why a retraining may be worth it, in words and numbers; empty when nothing says so."""
-    triggers, reasons = spec.triggers, []
+def collapsed(state: State, scored: Scored) -> bool:
+    """Whether a score has lost half of what its model had over the trivial baseline."""
+    lift = next((run.lift for run in reversed(state.runs) if run.promoted), None)
+    return bool(lift and state.tested and state.tested.score - scored.score > COLLAPSE * lift)
+
+
+def rows_to_prove(gain: float, tested: Tested, spec: ModelSpec) -> int:
+    """New rows whose test block would show a gain of that size.
+
+    Two models that share most of what they know err together, so their difference spreads about as one score does.
+    """
+    spread = (tested.score - tested.low) * math.sqrt(tested.rows) / Z_LOW
+    if gain <= 0 or spread <= 0:
+        return 0
+    z = NormalDist().inv_cdf(spec.gates.confidence)
+    return math.ceil((z * spread / gain) ** 2 / spec.training.test_share)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """`reasons` start a run, `needed` are the new rows with which it could prove something; `quiet` is what does not."""
+
+    reasons: tuple[str, ...]
+    quiet: tuple[str, ...] = ()
+    needed: int = 0
+    gain: float = 0.0
+
+
+def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Evidence:
+    """What speaks for a retraining and what does not yet, in words and numbers."""
+    triggers, reasons, quiet = spec.triggers, [], []
+    signal, gain, needed = signal_due(state), 0.0, 0
+    waiting = f"{state.untried} rows since {state.last.run_id}, {signal} are waited for" if state.last else ""
     if knock.drifted and triggers.drift:
-        reasons.append(f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3]))
-    if triggers.quality:
-        # Of the batch that knocks the alarm speaks; it may not have been scored yet.
-        fallen = shortfall(state, but="" if knock.trigger is Trigger.ALARM else knock.batch_id)
-        if fallen:
-            worst = min(fallen, key=lambda s: s.score - s.floor)
-            tested = "" if state.tested_score is None else f", it was tested at {state.tested_score:.4f}"
-            reasons.append(
-                f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned "
-                f"from, below {worst.floor:.4f}{tested}"
-            )
-    if triggers.new_rows and state.untried >= triggers.new_rows:
-        reasons.append(f"{state.untried} new rows reach the {triggers.new_rows} that start a retraining")
-    due = growth_due(state, spec)
-    if due is not None and state.untried >= due and state.last:
-        reasons.append(
-            f"{state.untried} rows since {state.last.run_id}, which knew {state.last.rows}; from {due} on a "
-            "challenger is worth a try"
+        told = f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3])
+        if state.untried >= signal:
+            reasons.append(told)
+        else:
+            quiet += [told, waiting]
+    elif knock.drifted:
+        quiet.append("drift does not start a retraining of this model")
+    elif knock.trigger is Trigger.DATA:
+        quiet.append("no column drifted")
+    # Of the batch that knocks the alarm speaks; it may not have been scored yet.
+    fallen = shortfall(state, but="" if knock.trigger is Trigger.ALARM else knock.batch_id)
+    if fallen and triggers.quality:
+        worst = min(fallen, key=lambda s: s.score - s.floor)
+        tested = f", it was tested at {state.tested.score:.4f}" if state.tested else ""
+        told = (
+            f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned from, below "
+            f"{worst.floor:.4f}{tested}"
         )
-    if knock.trigger in (Trigger.ALARM, Trigger.INTERVAL):
+        at_once = collapsed(state, worst) and _patience(state) == 1
+        if state.tested:
+            gain = state.tested.score - worst.score
+            needed = min(rows_to_prove(gain, state.tested, spec), signal or new_rows)
+        if at_once or state.untried >= signal:
+            reasons.append(told)
+        else:
+            quiet += [told] + ([waiting] if waiting not in quiet else [])
+    elif knock.trigger is Trigger.ALARM:
+        # People's own alarm, or one of ours that the records say nothing of: what they watch is theirs to judge.
+        reasons.append(knock.reason)
+    marks = []
+    if triggers.new_rows:
+        marks.append(triggers.new_rows)
+        if state.untried >= triggers.new_rows:
+            reasons.append(f"{state.untried} new rows reach the {triggers.new_rows} that start a retraining")
+    due = growth_due(state, spec)
+    if due is not None and state.last:
+        marks.append(due)
+        if state.untried >= due:
+            reasons.append(
+                f"{state.untried} rows since {state.last.run_id}, which knew {state.last.rows}: from {due} on a "
+                "challenger is worth a try"
+            )
+    if knock.trigger is Trigger.INTERVAL:
         reasons.append(knock.reason)
     if knock.trigger is Trigger.PENDING:
         reasons.append(f"pending since {knock.at}: {knock.reason}")
-    return [*reasons, f"{new_rows} new rows"] if reasons else []
-
-
-def _nothing(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> list[str]:
-    quiet = "drift does not start a retraining of this model" if knock.drifted else "no column drifted"
-    marks = [spec.triggers.new_rows, growth_due(state, spec) or 0]
-    mark = min((mark for mark in marks if mark), default=0)
-    rows = (
-        f"{state.untried} new rows of the {mark} that start a retraining"
-        if mark
+    if reasons:
+        return _Evidence((*reasons, f"{new_rows} new rows"), needed=needed, gain=gain)
+    quiet.append(
+        f"{state.untried} new rows of the {min(marks)} that start a retraining"
+        if marks
         else f"{new_rows} new rows do not start one by themselves"
     )
-    return [quiet, rows]
+    return _Evidence((), tuple(quiet))
 
 
 def _cooling(state: State, spec: ModelSpec, now: str) -> tuple[str, str | None] | None:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+TESTED_LOW = 0.01  # share of draws below `tested_low`
+
 
 @dataclass(frozen=True)
 class Version:
@@ -92,6 +94,7 @@ class Run:
     challenger: str = ""
     challenger_score: float | None = None
     champion_score: float | None = None
+    baseline_score: float | None = None  # of who learned nothing
 
 
 class ApprovalStatus(StrEnum):

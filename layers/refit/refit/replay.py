@@ -21,7 +21,7 @@ from refit.errors import NotEnoughData, RefitError, TrainingError
 from refit.evaluation import Evaluation, quality_floor, trivial_predictions
 from refit.metrics import METRICS, Task, score
 from refit.models import ModelSpec
-from refit.policy import Answer, Knock, Scored, State, Tried, Trigger, decide, interval_due
+from refit.policy import Answer, Knock, Scored, State, Tested, Tried, Trigger, decide, interval_due, lift_of
 from refit.profile import merge
 from refit.shard import Shard
 from refit.training import Dataset, assemble, encode_labels, fit, frame_of_shard, predict, split
@@ -366,9 +366,14 @@ class _World:
             last_digest=self.last_digest,
             runs=tuple(self.tried),
             scored=tuple(self.scored),
-            trained_rows=model.trained_rows if model else 0,
-            tested_score=self.tested.challenger_score if self.tested else None,
+            tested=self._tested(),
         )
+
+    def _tested(self) -> Tested | None:
+        found = self.tested
+        if found is None or found.challenger_score is None or found.challenger_low is None:
+            return None
+        return Tested(found.challenger_score, found.challenger_low, found.test_rows)
 
     def _run(self, batch: Batch) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
@@ -377,10 +382,11 @@ class _World:
         self.last_digest = self._state().inputs_digest
         rows = sum(upload.rows for upload in self.uploads)
         candidates = len(self._candidates())
-        found, promoted = batch, False
+        found, promoted, gain, lift = batch, False, None, None
         try:
             judged, child = self._trial()
             verdict, promoted = judged.evaluation, child is not None
+            gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
                 batch,
                 candidate=judged.chosen,
@@ -394,7 +400,7 @@ class _World:
             found = replace(batch, reasons=(*batch.reasons, f"the run failed: {error}"))
         self.spent += costs.of_run(rows, candidates, refits=int(promoted))
         until = max((upload.period[1] for upload in self.uploads if upload.period), default="")
-        self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates))
+        self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
     def _trial(self) -> tuple[Judgement, Model | None]:
