@@ -14,8 +14,8 @@ from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.records import TESTED_LOW
 
-# When drift or quality speak, a fifth of what was known is enough to look, and never more than three usual uploads.
-SIGNAL_SHARE, SIGNAL_UPLOADS = 0.2, 3
+# When drift or quality speak, an eighth of what was known is enough to look, and never more than four usual uploads.
+SIGNAL_SHARE, SIGNAL_UPLOADS = 0.125, 4
 MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL_SHARE
 WORTHWHILE = (
     0.01  # of what the champion has over the trivial baseline: a gain that shows that the world moves
