@@ -75,6 +75,8 @@ def champion_score(
     labels, _ = encode_labels(labelled, spec.contract.target, spec.task, own)
     known = labels >= 0 if own else labels == labels
     frame = frame_of_shard(labelled, version.features)
-    predicted = predict(estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, own)
+    predicted = predict(
+        estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, own, version.threshold
+    )
     value = score(spec.gates.metric, labels[known], predicted[known], len(own))
     return (value if math.isfinite(value) else None), labelled.rows

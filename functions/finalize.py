@@ -7,7 +7,7 @@ from typing import Any
 from refit import trial
 from refit.aws import inputs, keys, messages, serving, versions
 from refit.aws.runtime import App, entrypoint, logger
-from refit.models import get_model
+from refit.models import CONTINUED, get_model
 from refit.profile import to_json
 
 
@@ -18,14 +18,16 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     spec = get_model(app.models, message.model)
     proved = event["evaluation"]
     frozen = inputs.read(app.store, message.inputs_key)
-    data = inputs.dataset(app.store, frozen, spec)
+    champion = serving.compared(app, message.model, frozen.champion)
+    data = inputs.dataset(app.store, frozen, spec, serving.fingerprints(app.store, champion))
     name = versions.name_of(message.run_id)
     app.store.put_json_once(keys.reference(message.model, name), to_json(inputs.reference(app.store, frozen)))
     tested = serving.fitted(app.store, serving.recorded(app.registry, message.model, proved["challenger"]))
+    base = serving.fitted(app.store, champion) if champion and proved["candidate"] in CONTINUED else None
     version = versions.record(
         app,
         spec,
-        trial.refit(proved["candidate"], data, spec, None, tested),
+        trial.refit(proved["candidate"], data, spec, base, tested),
         version=name,
         run_id=message.run_id,
         inputs_key=message.inputs_key,

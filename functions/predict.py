@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 
 from refit.aws import messages, serving
@@ -51,9 +52,16 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     names = version.classes
     return {
         **answer,
-        "predictions": [names[i] for i in proba.argmax(axis=1)],
+        "predictions": [names[i] for i in said(proba, version.threshold)],
         "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in proba],
     }
+
+
+def said(proba: np.ndarray, threshold: float | None) -> list[int]:
+    """The likeliest class of each row; where there is a threshold, the second of two from it on."""
+    if threshold is not None and proba.shape[1] == 2:
+        return (proba[:, 1] >= threshold).astype(int).tolist()
+    return proba.argmax(axis=1).tolist()
 
 
 def in_service(model: str, app: App) -> Served:

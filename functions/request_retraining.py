@@ -122,7 +122,8 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
             frozen = {name: getattr(resumed, name) for name in FROZEN}
             run = replace(fresh, resumes=resumed.run_id, **frozen)
         else:
-            key, inputs_of_run = inputs.freeze(app.store, spec, uploads, learned, version, generation)
+            known = registry.version(model, version) if version else None
+            key, inputs_of_run = inputs.freeze(app.store, spec, uploads, learned, version, generation, known)
             run = replace(
                 fresh,
                 inputs_key=key,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from refit import trial
-from refit.aws import inputs, messages, versions
+from refit.aws import inputs, messages, serving, versions
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import BadMessage
-from refit.models import get_model
+from refit.models import CONTINUED, get_model
 from refit.training import split
 
 
@@ -18,17 +18,20 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     candidate = event.get("candidate")
     logger.append_keys(model=message.model, run_id=message.run_id)
     spec = get_model(app.models, message.model)
-    if candidate not in spec.training.candidates:
-        raise BadMessage(
-            f"candidate {str(candidate)[:40]!r} is not declared; training.candidates in model.toml is"
-        )
     frozen = inputs.read(app.store, message.inputs_key)
-    data = inputs.dataset(app.store, frozen, spec)
+    if candidate not in frozen.candidates:
+        raise BadMessage(
+            f"candidate {str(candidate)[:40]!r} is not among those of the run: {', '.join(frozen.candidates)}"
+        )
+    champion = serving.compared(app, message.model, frozen.champion)
+    learned = serving.fingerprints(app.store, champion)
+    data = inputs.dataset(app.store, frozen, spec, learned)
     blocks = split(data, spec, len(frozen.candidates))
+    base = serving.fitted(app.store, champion) if champion and candidate in CONTINUED else None
     version = versions.record(
         app,
         spec,
-        trial.train(candidate, data, blocks, spec, None),
+        trial.train(candidate, data, blocks, spec, base),
         version=versions.name_of(message.run_id, candidate),
         run_id=message.run_id,
         inputs_key=message.inputs_key,

@@ -158,8 +158,13 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--comment", required=True, help="kept with the answer")
     retention = add("retention", _retention, "What the next daily prune would delete; deletes nothing.")
     retention.add_argument("model")
+    reproduce = add(
+        "reproduce", _reproduce, "Train a version again and compare; exit 1 when it is another model."
+    )
+    reproduce.add_argument("model")
+    reproduce.add_argument("version", help="such as v7 or v7-full; see: refit history MODEL")
     of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
-    of_care = (again, requeue, doctor, retention)
+    of_care = (again, requeue, doctor, retention, reproduce)
     for command in (status, history, predict, retrain, *of_people, *of_care):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
@@ -336,6 +341,15 @@ def _resume_run(args: argparse.Namespace) -> int:
 
     spec, app = _model(args), _deployment(args).app
     return _decided(args, app, actions.resume_run(app, spec.name, args.run, args.reason))
+
+
+def _reproduce(args: argparse.Namespace) -> int:
+    from refit_cli.reproduce import reproduce
+
+    spec = _model(args)
+    found = reproduce(_deployment(args).app, spec, args.version)
+    _print(args, found.document(), found.text)
+    return 0 if found.agrees else 1
 
 
 def _decided(args: argparse.Namespace, app: App, answered: Answered) -> int:

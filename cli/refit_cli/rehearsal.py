@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from refit import artifact
 from refit.contract import Column, ColumnType
 from refit.errors import ArtifactError, ConfigError
 from refit.metrics import Task
-from refit.models import ModelSpec
+from refit.models import CONTINUED, ModelSpec
 from refit.shard import Shard
-from refit.training import assemble, fit
+from refit.training import Blocks, assemble
+from refit.trial import applicable, refuse_unsupported, train
 
 ROWS = 200
 
 
 def rehearse(spec: ModelSpec) -> None:
-    """Build, fit, store and load the model's estimator on rows made up from its contract.
+    """Train, store and load each declared candidate on rows made up from the contract.
 
     Raises
     ------
     TrainingError
         When it cannot be fitted on such rows.
     ConfigError
-        When the fitted estimator holds types that are not allowed.
+        When the estimator does not support what is declared, or holds types that are not allowed.
     """
     rng = np.random.default_rng(0)
-    columns, types, words = {}, {}, {}
+    columns: dict[str, np.ndarray] = {}
+    types: dict[str, ColumnType] = {}
+    words: dict[str, list[str]] = {}
     for column in spec.contract.columns:
         if column.type is not ColumnType.TEXT:
             types[column.name] = column.type
@@ -39,11 +44,24 @@ def rehearse(spec: ModelSpec) -> None:
         kinds = 2 if spec.task is Task.BINARY else len(words.get(spec.contract.target, "abc"))
         columns[spec.contract.target] = (np.arange(ROWS) % kinds).astype(columns[spec.contract.target].dtype)
     data = assemble([Shard(columns, types, words)], [False], spec)
-    estimator = fit(data, np.arange(len(data.labels)), spec)
+    refuse_unsupported(spec)
+    everything = np.arange(len(data.labels))
+    blocks = Blocks(everything, everything, everything)
+    champion = None
     try:
-        artifact.dump(estimator)
+        for candidate in dict.fromkeys(("full", *applicable(_shortened(spec), ROWS, None), *CONTINUED)):
+            if candidate == "full" or candidate in spec.training.candidates:
+                model = train(candidate, data, blocks, _shortened(spec), champion)
+                artifact.dump(model.estimator)
+                champion = champion or replace(model, name="the first")
     except ArtifactError as error:
         raise ConfigError(f"{spec.code or 'models/' + spec.name}: {error}") from None
+
+
+def _shortened(spec: ModelSpec) -> ModelSpec:
+    """A search of one draw: what it may set is known, what it would find is not."""
+    search = spec.training.search and replace(spec.training.search, iterations=1)
+    return replace(spec, training=replace(spec.training, search=search, recent_rows=ROWS // 2))
 
 
 def _values(column: Column, rng: np.random.Generator) -> np.ndarray:

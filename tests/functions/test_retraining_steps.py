@@ -93,7 +93,8 @@ def test_all_candidates_are_tried_and_the_chosen_one_is_tested(stack):
     )  # the newest rows know the new concept
     assert (document["chosen"], event["evaluation"]["challenger"]) == ("recent", "v2-recent")
     # 800 unseen rows: 40 % test, 20 % selection, the rest and the 400 seen ones are learned from.
-    assert document["rows"] == {"train": 720, "selection": 160, "test": 320}
+    rows = {"train": 720, "selection": 160, "test": 320, "left_out": 0, "repeats": 0}
+    assert document["rows"] == rows
 
 
 def test_a_better_challenger_takes_over_and_names_whom_it_beat(stack):
@@ -236,5 +237,5 @@ def test_a_message_without_its_references_is_refused(stack, field):
 
 def test_a_candidate_that_is_not_declared_is_refused(stack):
     event = stack.walk(started(stack, flights(400)), up_to="train")
-    with pytest.raises(BadMessage, match="'secret' is not declared"):
+    with pytest.raises(BadMessage, match="'secret' is not among those of the run: full, recent"):
         stack.call("train", event | {"candidate": "secret"})

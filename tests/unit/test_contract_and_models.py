@@ -120,8 +120,7 @@ report_days = 0.5
 
 
 EXPECTED = {
-    "version": "unknown key; known keys: approval, approval_days, columns, contract, estimator, gates, keys, "
-    "retention, target, task, time, training, triggers",
+    "version": "unknown key; did you mean 'decision'?",
     "retention.versions": "must be 0 for all, or at least 2: a rollback needs the one before",
     "retention.audit_days": "must be 0 for ever, or at least 1",
     "retention.report_days": "must be a whole number, not 0.5",
@@ -138,12 +137,13 @@ EXPECTED = {
     "columns.odd.type": "must be one of number, integer, category, boolean, timestamp, text",
     "triggers.drfit": "unknown key; did you mean 'drift'?",
     "triggers.new_rows": "must not be negative",
-    "training.candidates": "must name some of full, recent, each once",
+    "training.candidates": "must name some of full, recent, continual, transfer, search, each once",
     "training.test_share": "must lie between 0 and 1",
     "training.selection_share": "must be above 0 and leave rows beside test_share",
     "training.recent_rows": "must be at least 1",
     "gates.metric": "must be one of accuracy, average_precision, balanced_accuracy, f1, f1_macro, "
-    "neg_brier_score, neg_log_loss, roc_auc for task binary, not 'r2'",
+    "f1_weighted, matthews_corrcoef, neg_brier_score, neg_log_loss, precision, recall, roc_auc for task binary, "
+    "not 'r2'",
     "gates.confidence": "must be at least 0.5 and below 1",
     "gates.min_test_rows": "must be at least 20; fewer rows prove nothing",
     "gates.margin": "must not be negative: it is the gain a challenger must show",

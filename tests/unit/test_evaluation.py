@@ -16,8 +16,8 @@ HALF = np.full(N, 0.5)
 
 def judge(challenger, champion=None, truth=TRUTH, metric="accuracy", baseline=None, n_classes=2, **gates):
     task = Task.REGRESSION if n_classes == 0 else Task.BINARY
-    baseline = np.zeros(len(truth)) if baseline is None else baseline
-    return evaluate(truth, challenger, champion, baseline, task, Gates(metric, **gates), n_classes)
+    trivial = {"trivial": np.zeros(len(truth)) if baseline is None else baseline}
+    return evaluate(truth, challenger, champion, trivial, task, Gates(metric, **gates), n_classes)
 
 
 def failed(found) -> list[str]:
@@ -98,7 +98,7 @@ def test_noise_is_rarely_promoted():
     for seed in range(20):
         a, b = (np.where(rng.random(N) < 0.8, TRUTH, 1 - TRUTH) for _ in range(2))
         gates = Gates("accuracy")
-        promoted += evaluate(TRUTH, a, b, np.zeros(N), Task.BINARY, gates, 2, seed=seed).promote
+        promoted += evaluate(TRUTH, a, b, {"none": np.zeros(N)}, Task.BINARY, gates, 2, seed=seed).promote
     assert promoted <= 4
 
 
@@ -161,7 +161,7 @@ def test_classes_so_rare_that_most_draws_lack_one_leave_the_gain_undefined_and_n
     truth[5], truth[205] = 1, 2
     proba, even = np.eye(3)[truth], np.full((N, 3), 1 / 3)
     gates = Gates("roc_auc_ovr")
-    found = evaluate(truth, proba, even, even, Task.MULTICLASS, gates, 3)
+    found = evaluate(truth, proba, even, {"even": even}, Task.MULTICLASS, gates, 3)
     assert failed(found) == ["gain"]
     assert (found.gain, found.gain_low) == (0.5, None)
     assert "the gain's interval is not defined" in found.reason
@@ -179,9 +179,16 @@ def test_a_score_below_the_absolute_minimum_never_promotes_and_decides_for_a_fir
 
 
 def test_what_does_not_beat_a_trivial_guess_is_no_model():
-    found = judge(np.zeros(N))
+    found = judge(wrong_at(*range(0, N, 4), *range(1, N, 4)))
     assert failed(found) == ["baseline"]
-    assert found.reason == "does not beat the trivial baseline 0.5000"
+    assert found.reason == "does not beat the trivial baseline 0.5000 (trivial)"
+
+
+def test_a_challenger_that_always_says_the_same_is_named_as_that():
+    assert failed(judge(np.zeros(N))) == ["constant", "baseline"]
+    found = judge(np.ones(N), np.zeros(N), truth=np.arange(N) % 10 > 0)
+    assert (found.gain, failed(found)) == (pytest.approx(0.8), ["constant"])
+    assert found.reason == "the challenger says the same of every test row"
 
 
 def test_a_first_model_needs_no_gain():
@@ -203,13 +210,28 @@ def test_regression_is_judged_alike():
 # --- baselines and the choice between candidates
 
 
-def test_trivial_guesses_are_shares_majority_or_mean():
-    labels = np.array([0, 0, 0, 1])
-    assert trivial_predictions(labels, 2, Task.BINARY, "proba", 2).tolist() == [0.25, 0.25]
-    assert trivial_predictions(labels, 2, Task.BINARY, "label", 2).tolist() == [0, 0]
-    shares = trivial_predictions(np.array([0, 2, 2, 2]), 2, Task.MULTICLASS, "proba", 3)
-    assert shares.tolist() == [[0.25, 0, 0.75]] * 2
-    assert trivial_predictions(np.array([1.0, 4.0]), 2, Task.REGRESSION, "value", 0).tolist() == [2.5, 2.5]
+def told(labels, needs, n_classes, task=Task.BINARY):
+    """Trivial predictions of two rows."""
+    found = trivial_predictions(np.array(labels), 2, task, needs, n_classes)
+    return {name: values.tolist() for name, values in found.items()}
+
+
+def test_trivial_guesses_are_shares_majority_mean_median_and_the_last_label():
+    assert told([0, 0, 0, 1], "proba", 2) == {"class shares": [0.25, 0.25], "last label": [1, 1]}
+    assert told([0, 0, 0, 1], "label", 2) == {"majority class": [0, 0], "last label": [1, 1]}
+    shares = told([0, 2, 2, 2], "proba", 3, Task.MULTICLASS)
+    assert shares == {"class shares": [[0.25, 0, 0.75]] * 2, "last label": [[0, 0, 1]] * 2}
+    values = told([1.0, 1.0, 7.0], "value", 0, Task.REGRESSION)
+    assert values == {"mean": [3, 3], "median": [1, 1], "last label": [7, 7]}
+
+
+def test_the_best_of_the_trivial_guesses_has_to_be_beaten():
+    """Right on seven of ten: better than the majority in the past, not than what the last label was."""
+    predicted = wrong_at(*range(0, N, 10), *range(3, N, 10), *range(6, N, 10))
+    trivial = {"majority class": np.zeros(N), "last label": wrong_at(*range(0, N, 5))}
+    found = evaluate(TRUTH, predicted, None, trivial, Task.BINARY, Gates("accuracy"), 2)
+    assert (found.baselines, found.baseline_score) == ({"majority class": 0.5, "last label": 0.8}, 0.8)
+    assert found.reason == "does not beat the trivial baseline 0.8000 (last label)"
 
 
 @pytest.mark.parametrize(

@@ -29,9 +29,22 @@ GUESS = np.array([1.0, 2.0, 5.0, 5.0])
         ("f1", TRUTH, LABEL, 4 / 5),
         # of class 0: precision 1, recall 1/2
         ("f1_macro", TRUTH, LABEL, (2 / 3 + 4 / 5) / 2),
+        # both classes have two rows, so the weights are equal
+        ("f1_weighted", TRUTH, LABEL, (2 / 3 + 4 / 5) / 2),
+        ("precision", TRUTH, LABEL, 2 / 3),
+        ("recall", TRUTH, LABEL, 1.0),
+        # (2 x 1 - 1 x 0) / sqrt(3 x 2 x 2 x 1)
+        ("matthews_corrcoef", TRUTH, LABEL, 2 / math.sqrt(12)),
+        ("roc_auc_ovo", np.array([0, 1, 2]), np.eye(3), 1.0),
         ("roc_auc_ovr", np.array([0, 1, 2]), np.eye(3), 1.0),
         # mean 3, total 4 + 1 + 0 + 9 = 14, residual 4 + 1 = 5
         ("r2", VALUES, GUESS, 1 - 5 / 14),
+        # errors 0, 0, 2, -1 have the mean 1/4: variance (1 + 1 + 49 + 25) / 16 / 4 = 19/16, of 14/4
+        ("explained_variance", VALUES, GUESS, 1 - (19 / 16) / (14 / 4)),
+        ("neg_median_absolute_error", VALUES, GUESS, -1 / 2),
+        ("neg_mean_squared_error", VALUES, GUESS, -5 / 4),
+        # 0, 0, 2/3 and 1/6
+        ("neg_mean_absolute_percentage_error", VALUES, GUESS, -(2 / 3 + 1 / 6) / 4),
         ("neg_mean_absolute_error", VALUES, GUESS, -3 / 4),
         ("neg_root_mean_squared_error", VALUES, GUESS, -math.sqrt(5 / 4)),
     ],
@@ -87,3 +100,57 @@ def test_best_is_what_a_perfect_model_reaches():
             predicted = truth if metric.needs == "label" or len(set(truth)) == 2 else np.eye(3)
         n_classes = len(set(truth)) if metric.tasks[0] in CLASSIFICATION else 0
         assert score(name, truth, predicted, n_classes) == pytest.approx(metric.best), name
+
+
+class Said:
+    """An estimator that says what it was told to, in the form a scorer asks for."""
+
+    _estimator_type = "classifier"
+
+    def __init__(self, values, labels=None):
+        self.values, self.labels, self.classes_ = values, labels, np.unique(labels)
+
+    def __sklearn_tags__(self):
+        from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
+
+        kind = "regressor" if self.labels is None else "classifier"
+        return Tags(kind, TargetTags(True), None, ClassifierTags(), RegressorTags())
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return self.values
+
+    def predict_proba(self, X):
+        return self.values
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_score_is_that_of_scikit_learns_scorer_of_that_name(name):
+    """On noisy predictions with ties, of an uneven number of rows in each class."""
+    from sklearn.metrics import get_scorer
+
+    rng = np.random.default_rng(5)
+    metric = METRICS[name]
+    if metric.needs == "value":
+        truth = rng.normal(10, 3, 300)
+        said = truth + rng.normal(0, 2, 300)
+        assert score(name, truth, said) == pytest.approx(get_scorer(name)(Said(said), None, truth))
+        return
+    k = 3 if metric.tasks == (Task.MULTICLASS,) else 2
+    truth = np.minimum(rng.integers(0, k + 2, 300), k - 1)
+    proba = np.round(rng.dirichlet(np.ones(k), 300) + 0.5 * np.eye(k)[truth], 1) + 0.1
+    proba /= proba.sum(axis=1, keepdims=True)
+    labels = proba.argmax(axis=1)
+    estimator = Said(labels if metric.needs == "label" else proba, truth)
+    own = labels if metric.needs == "label" else proba[:, 1] if k == 2 else proba
+    assert score(name, truth, own, k) == pytest.approx(get_scorer(name)(estimator, np.zeros((300, 1)), truth))
+
+
+def test_a_prediction_of_a_class_that_does_not_exist_is_wrong_or_has_no_score():
+    assert score("accuracy", TRUTH, np.array([0, -1, 1, 1]), 2) == 3 / 4
+    assert math.isnan(score("f1", TRUTH, np.array([0, -1, 1, 1]), 2))

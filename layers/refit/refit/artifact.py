@@ -21,6 +21,7 @@ MAX_UNPACKED_BYTES = 2 << 30
 ALLOWED_TYPES = (
     "functools.partial",
     "numpy.dtype",
+    "refit.transfer.WithChampion",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",

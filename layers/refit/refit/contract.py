@@ -60,6 +60,7 @@ class Contract:
     target: str
     time: str | None = None
     keys: tuple[str, ...] = ()
+    weight: str | None = None  # how much each row counts in training; no feature therefore
     min_rows: int = 1
     max_rows: int = 50_000_000
     max_bad_rows: float = 0.0  # tolerated share of rows that break a hard rule; they are left out
@@ -79,8 +80,8 @@ class Contract:
 
     @property
     def features(self) -> tuple[Column, ...]:
-        """Columns an estimator learns from: all but target, time, keys, timestamps and text."""
-        aside = {self.target, self.time, *self.keys}
+        """Columns an estimator learns from: all but target, time, keys, weight, timestamps and text."""
+        aside = {self.target, self.time, self.weight, *self.keys}
         return tuple(
             column
             for column in self.columns
@@ -90,4 +91,6 @@ class Contract:
     @property
     def digest(self) -> str:
         """Hex digest of all rules; equal contracts have equal digests."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        # What is taken in does not depend on how much it counts later.
+        rules = {name: value for name, value in asdict(self).items() if name != "weight"}
+        return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()

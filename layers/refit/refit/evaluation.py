@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import NormalDist
 
 import numpy as np
 
+from refit.contract import ColumnType
 from refit.metrics import METRICS, Task, score
 from refit.models import Gates
 from refit.records import TESTED_LOW
+from refit.shard import Shard
 
 RESAMPLES = 300
 TIME_BLOCKS = 40
 MEMORY = 6  # batches that are looked back on
+CALIBRATION_BINS = 10
+LEAST_SLICE = 50  # rows
+MOST_SLICES = 100
+QUARTERS = 4
+DEFAULT_SLICE_MARGIN = 0.02  # of the metric's range, or of the champion's score where it has none
+LIMITS = ("max_calibration_error", "max_megabytes", "max_latency_ms")
+NO_LEAK = "no test row was learned from before"
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,29 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Slice:
+    """Part of the test rows; scores are None where the metric is not defined on them."""
+
+    name: str
+    rows: int
+    challenger_score: float | None
+    champion_score: float | None
+    gain: float | None
+    gain_high: float | None  # upper bound, corrected for the number of slices; only where it may matter
+    worse: bool  # proved to lose more than it may
+    declared: bool
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of the test rows make up a slice."""
+
+    name: str
+    mask: np.ndarray
+    declared: bool
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The verdict on a challenger. Scores are of the model's metric, higher is better; None is undefined."""
 
@@ -36,29 +70,44 @@ class Evaluation:
     challenger_score: float | None
     challenger_low: float | None
     champion_score: float | None
-    baseline_score: float | None
+    baseline_score: float | None  # the best of the trivial ones
     gain: float | None
     gain_low: float | None  # one-sided lower bound at gates.confidence
     gain_high: float | None
     gates: tuple[Gate, ...]
+    baselines: dict[str, float | None] = field(default_factory=dict)
+    slices: tuple[Slice, ...] = ()
+    calibration_error: float | None = None
+    megabytes: float | None = None
+    latency_ms: float | None = None
+    refresh: bool = False  # judged by gates.refresh_margin
 
     @property
     def reason(self) -> str:
-        """One sentence: what failed, or what proved the challenger."""
+        """One sentence: what failed, or what proved the challenger; and what was left out of the test."""
         failed = [gate.message for gate in self.gates if not gate.passed]
         proof = [gate.message for gate in self.gates if gate.name == "gain"]
-        return "; ".join(failed or proof or [gate.message for gate in self.gates])
+        leaks = [gate.message for gate in self.gates if gate.name == "leak" and gate.message != NO_LEAK]
+        first = failed or proof or [g.message for g in self.gates if g.name not in ("leak", "measured")]
+        return "; ".join([*first, *leaks])
 
 
 def evaluate(
     labels: np.ndarray,
     challenger: np.ndarray,
     champion: np.ndarray | None,
-    baseline: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
     task: Task,
     gates: Gates,
     n_classes: int = 0,
     seed: int = 0,
+    *,
+    proba: np.ndarray | None = None,
+    slices: Sequence[Part] = (),
+    refresh: bool = False,
+    megabytes: float | None = None,
+    latency_ms: float | None = None,
+    notes: Sequence[Gate] = (),
 ) -> Evaluation:
     """Compare predictions on the test block.
 
@@ -66,32 +115,53 @@ def evaluate(
     ----------
     labels
         Truth in time order, shape (n,).
-    challenger, champion, baseline
+    challenger, champion
         Predictions as the metric needs them; champion is None for a first model.
+    baselines
+        Trivial predictions by name; the challenger has to beat the best of them.
     n_classes
         Number of classes for classification.
+    proba
+        The challenger's probabilities: of class 1 (n,), or of all classes (n, k).
+    refresh
+        Whether gates.refresh_margin, where declared, stands for the margin.
+    megabytes, latency_ms
+        Of the challenger, as far as measured.
+    notes
+        Gates that were judged elsewhere.
     """
 
     def measure(predicted: np.ndarray, index: np.ndarray | slice = slice(None)) -> float:
         return score(gates.metric, labels[index], predicted[index], n_classes)
 
-    own, trivial = measure(challenger), measure(baseline)
+    own = measure(challenger)
+    trivial = {name: _finite(measure(predicted)) for name, predicted in baselines.items()}
+    best = max((value for value in trivial.values() if value is not None), default=None)
     other = None if champion is None else measure(champion)
-    found = [_test_rows(len(labels), gates), _defined("challenger", own, gates)]
+    found = [*notes, _test_rows(len(labels), gates), _defined("challenger", own, gates)]
+    if len(labels) > 1 and (challenger == challenger[0]).all():
+        found.append(Gate("constant", False, "the challenger says the same of every test row"))
     gain = low = high = own_low = None
+    parts: tuple[Slice, ...] = ()
     if math.isfinite(own):
         own_low = _quantile(_draws(measure, (challenger,), len(labels), seed), TESTED_LOW)
         if gates.min_score is not None:
             found.append(_min_score(own, gates))
-        if math.isfinite(trivial):
-            found.append(_baseline(own, trivial))
+        if best is not None:
+            found.append(_baseline(own, {k: v for k, v in trivial.items() if v is not None}))
         if champion is not None and other is not None:
             found.append(_defined("champion", other, gates))
             if math.isfinite(other):
                 gain = own - other
                 gains = _draws(measure, (challenger, champion), len(labels), seed)
                 low, high = _quantile(gains, 1 - gates.confidence), _quantile(gains, gates.confidence)
-                found.append(_gain(gain, low, high, gates))
+                found.append(_gain(gain, low, high, gates, refresh and gates.refresh_margin is not None))
+                parts = _slices(measure, challenger, champion, slices, gates, seed)
+                found += _no_slice_worse(parts)
+    error = None if proba is None else calibration_error(labels, proba)
+    found += _limits(
+        {"calibration error": error, "megabytes": megabytes, "milliseconds a row": latency_ms}, gates
+    )
     return Evaluation(
         promote=all(gate.passed for gate in found),
         metric=gates.metric,
@@ -99,24 +169,153 @@ def evaluate(
         challenger_score=_finite(own),
         challenger_low=_finite(own_low),
         champion_score=_finite(other),
-        baseline_score=_finite(trivial),
+        baseline_score=best,
         gain=gain,
         gain_low=_finite(low),
         gain_high=_finite(high),
         gates=tuple(found),
+        baselines=trivial,
+        slices=parts,
+        calibration_error=_finite(error),
+        megabytes=megabytes,
+        latency_ms=latency_ms,
+        refresh=refresh and gates.refresh_margin is not None,
     )
 
 
 def trivial_predictions(
     train_labels: np.ndarray, n: int, task: Task, needs: str, n_classes: int
-) -> np.ndarray:
-    """What a model that learned nothing would say of `n` rows: class shares, majority class or mean."""
+) -> dict[str, np.ndarray]:
+    """What models that learned nothing would say of `n` rows: the shares of classes or the majority class,
+    the mean and the median, and what the last label was."""
+    last = train_labels[-1]
     if task is Task.REGRESSION:
-        return np.full(n, float(np.mean(train_labels)))
+        said = {"mean": np.mean(train_labels), "median": np.median(train_labels), "last label": last}
+        return {name: np.full(n, float(value)) for name, value in said.items()}
     shares = np.bincount(train_labels, minlength=n_classes) / len(train_labels)
     if needs == "label":
-        return np.full(n, int(np.argmax(shares)))
-    return np.full(n, shares[1]) if task is Task.BINARY else np.tile(shares, (n, 1))
+        return {"majority class": np.full(n, int(np.argmax(shares))), "last label": np.full(n, int(last))}
+    certain = np.eye(n_classes)[last]
+    several = {"class shares": shares, "last label": certain}
+    if task is Task.BINARY:
+        return {name: np.full(n, each[1]) for name, each in several.items()}
+    return {name: np.tile(each, (n, 1)) for name, each in several.items()}
+
+
+def calibration_error(labels: np.ndarray, proba: np.ndarray) -> float | None:
+    """Expected calibration error over ten bins of equally many rows; None when it is not defined.
+
+    How far, on average, what was said is from what came true: of class 1, or
+    of several classes the confidence in the likeliest (Naeini, Cooper, Hauskrecht:
+    Obtaining well calibrated probabilities using Bayesian binning, 2015; bins by rank).
+    """
+    if not len(labels) or not np.isfinite(proba).all():
+        return None
+    said, true = (
+        (proba, labels == 1) if proba.ndim == 1 else (proba.max(axis=1), proba.argmax(axis=1) == labels)
+    )
+    order = np.argsort(said, kind="stable")
+    bins = np.array_split(order, min(CALIBRATION_BINS, len(order)))
+    return float(sum(abs(said[each].mean() - true[each].mean()) * len(each) for each in bins) / len(order))
+
+
+def slices_of(rows: Shard, columns: Sequence[str], gates: Gates) -> list[Part]:
+    """Slices of test rows that are large enough to be judged: each value of a category or boolean, quarters of a
+    number, and where a value is missing. Those of declared columns first, then of the other features."""
+    least = max(LEAST_SLICE, gates.min_test_rows // 2)
+    found: list[Part] = []
+    for name in [*gates.slices, *(column for column in columns if column not in gates.slices)]:
+        declared = name in gates.slices
+        parts = _parts(rows, name) if name in rows.columns else {}
+        of_column = [Part(part, mask, declared) for part, mask in parts.items() if mask.sum() >= least]
+        # One that holds all rows is the test itself.
+        found += [part for part in of_column if part.mask.sum() < rows.rows]
+    return found[:MOST_SLICES]
+
+
+def _parts(rows: Shard, name: str) -> dict[str, np.ndarray]:
+    values, empty = rows.columns[name], rows.is_null(name)
+    parts = {f"{name} is missing": empty}
+    if rows.types[name] is ColumnType.CATEGORY:
+        codes, counts = np.unique(values[~empty], return_counts=True)
+        words = rows.vocabularies[name]
+        for code in codes[np.argsort(-counts, kind="stable")]:
+            parts[f"{name} = {words[code]}"] = values == code
+        return parts
+    distinct = np.unique(values[~empty])
+    if len(distinct) <= QUARTERS:
+        return parts | {f"{name} = {value:g}": values == value for value in distinct.tolist()}
+    edges = np.unique(np.quantile(values[~empty], np.linspace(0, 1, QUARTERS + 1)))
+    for low, high in pairwise(edges):
+        last = high == edges[-1]
+        inside = (values >= low) & ((values <= high) if last else (values < high))
+        parts[f"{name} from {low:.4g} to {high:.4g}"] = inside & ~empty
+    return parts
+
+
+def _slices(
+    measure: Callable[..., float],
+    challenger: np.ndarray,
+    champion: np.ndarray,
+    parts: Sequence[Part],
+    gates: Gates,
+    seed: int,
+) -> tuple[Slice, ...]:
+    """Scores of both on each slice. Only what lost more than it may is drawn again: no other can be proved worse."""
+    scored = []
+    for part in parts:
+        index = np.flatnonzero(part.mask)
+        scored.append((part, index, measure(challenger, index), measure(champion, index)))
+    judged = sum(math.isfinite(own) and math.isfinite(other) for _, _, own, other in scored)
+    found = []
+    for part, index, own, other in scored:
+        gain = own - other if math.isfinite(own) and math.isfinite(other) else None
+        high, worse = None, False
+        if gain is not None and gain < -_slice_margin(other, gates):
+            draws = _draws(
+                lambda p, i, index=index: measure(p, index[i]), (challenger, champion), len(index), seed
+            )
+            if len(draws) >= RESAMPLES // 2:
+                # The tail that many slices ask for is thinner than 300 draws: a normal one of their spread.
+                corrected = 1 - (1 - gates.confidence) / judged
+                high = gain + NormalDist().inv_cdf(corrected) * float(np.std(draws))
+                worse = high < -_slice_margin(other, gates)
+        found.append(
+            Slice(part.name, len(index), _finite(own), _finite(other), gain, high, worse, part.declared)
+        )
+    return tuple(found)
+
+
+def _slice_margin(champion: float, gates: Gates) -> float:
+    if gates.slice_margin is not None:
+        return gates.slice_margin
+    return DEFAULT_SLICE_MARGIN * (1.0 if METRICS[gates.metric].best == 1 else abs(champion))
+
+
+def _no_slice_worse(slices: Sequence[Slice]) -> list[Gate]:
+    judged = [each for each in slices if each.gain is not None]
+    if not judged:
+        return []
+    worse = [
+        f"{each.name} ({each.rows} rows) gets worse by {-(each.gain or 0):.4f}, surely by {-(each.gain_high or 0):.4f}"
+        for each in judged
+        if each.worse
+    ]
+    return [
+        Gate("slices", not worse, "; ".join(worse[:5]) or f"none of {len(judged)} slices is proved worse")
+    ]
+
+
+def _limits(measured: Mapping[str, float | None], gates: Gates) -> list[Gate]:
+    limits = (gates.max_calibration_error, gates.max_megabytes, gates.max_latency_ms)
+    found = []
+    for (what, value), limit, name in zip(measured.items(), limits, LIMITS, strict=True):
+        if limit is not None:
+            told = "not measured" if value is None else f"{value:.4g}"
+            found.append(
+                Gate(name, value is not None and value <= limit, f"{what}: {told}, at most {limit:g} allowed")
+            )
+    return found
 
 
 def choose(scores: Mapping[str, float], order: Sequence[str]) -> str | None:
@@ -204,18 +403,22 @@ def _min_score(value: float, gates: Gates) -> Gate:
     return Gate("min_score", passed, f"{gates.metric} {value:.4f} {word} min_score {gates.min_score:g}")
 
 
-def _baseline(value: float, trivial: float) -> Gate:
-    passed = value > trivial
-    return Gate(
-        "baseline", passed, f"{'beats' if passed else 'does not beat'} the trivial baseline {trivial:.4f}"
-    )
+def _baseline(value: float, trivial: Mapping[str, float]) -> Gate:
+    name = max(trivial, key=lambda each: trivial[each])
+    passed = value > trivial[name]
+    verb = "beats" if passed else "does not beat"
+    return Gate("baseline", passed, f"{verb} the trivial baseline {trivial[name]:.4f} ({name})")
 
 
-def _gain(gain: float, low: float | None, high: float | None, gates: Gates) -> Gate:
+def _gain(gain: float, low: float | None, high: float | None, gates: Gates, refresh: bool) -> Gate:
     if low is None or high is None:
         return Gate("gain", False, "the gain's interval is not defined: too many draws lack a class")
-    passed = low > gates.margin
     text = f"gain {gain:+.4f}, {gates.confidence:.0%} sure of {low:+.4f}"
+    if refresh and gates.refresh_margin is not None:
+        passed = low > -gates.refresh_margin
+        word = "no" if passed else "not surely no"
+        return Gate("gain", passed, f"{text}, {word} loss beyond the refresh margin {gates.refresh_margin:g}")
+    passed = low > gates.margin
     return Gate("gain", passed, f"{text}, {'above' if passed else 'not above'} the margin {gates.margin:g}")
 
 

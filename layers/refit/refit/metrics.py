@@ -6,6 +6,7 @@ that functions which fit nothing can read a model's declaration cheaply.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ class Task(StrEnum):
 
 
 CLASSIFICATION = (Task.BINARY, Task.MULTICLASS)
+ONLY_BINARY, ONLY_MULTICLASS, ONLY_REGRESSION = (Task.BINARY,), (Task.MULTICLASS,), (Task.REGRESSION,)
 
 
 @dataclass(frozen=True)
@@ -31,21 +33,31 @@ class Metric:
     tasks: tuple[Task, ...]
     needs: str
     best: float
+    worst: float
 
 
 METRICS = {
-    "roc_auc": Metric((Task.BINARY,), "proba", 1.0),
-    "average_precision": Metric((Task.BINARY,), "proba", 1.0),
-    "neg_log_loss": Metric(CLASSIFICATION, "proba", 0.0),
-    "neg_brier_score": Metric((Task.BINARY,), "proba", 0.0),
-    "accuracy": Metric(CLASSIFICATION, "label", 1.0),
-    "balanced_accuracy": Metric(CLASSIFICATION, "label", 1.0),
-    "f1": Metric((Task.BINARY,), "label", 1.0),
-    "f1_macro": Metric(CLASSIFICATION, "label", 1.0),
-    "roc_auc_ovr": Metric((Task.MULTICLASS,), "proba", 1.0),
-    "r2": Metric((Task.REGRESSION,), "value", 1.0),
-    "neg_mean_absolute_error": Metric((Task.REGRESSION,), "value", 0.0),
-    "neg_root_mean_squared_error": Metric((Task.REGRESSION,), "value", 0.0),
+    "roc_auc": Metric(ONLY_BINARY, "proba", 1.0, 0.0),
+    "average_precision": Metric(ONLY_BINARY, "proba", 1.0, 0.0),
+    "neg_log_loss": Metric(CLASSIFICATION, "proba", 0.0, -math.inf),
+    "neg_brier_score": Metric(ONLY_BINARY, "proba", 0.0, -1.0),
+    "accuracy": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "balanced_accuracy": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "f1": Metric(ONLY_BINARY, "label", 1.0, 0.0),
+    "f1_macro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "f1_weighted": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "precision": Metric(ONLY_BINARY, "label", 1.0, 0.0),
+    "recall": Metric(ONLY_BINARY, "label", 1.0, 0.0),
+    "matthews_corrcoef": Metric(CLASSIFICATION, "label", 1.0, -1.0),
+    "roc_auc_ovr": Metric(ONLY_MULTICLASS, "proba", 1.0, 0.0),
+    "roc_auc_ovo": Metric(ONLY_MULTICLASS, "proba", 1.0, 0.0),
+    "r2": Metric(ONLY_REGRESSION, "value", 1.0, -math.inf),
+    "explained_variance": Metric(ONLY_REGRESSION, "value", 1.0, -math.inf),
+    "neg_mean_absolute_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_median_absolute_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_mean_squared_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_root_mean_squared_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_mean_absolute_percentage_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
 }
 
 
@@ -75,28 +87,60 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
     labels = np.arange(n_classes) if n_classes else np.unique(truth)
     if len(truth) == 0 or (METRICS[metric].needs != "value" and len(np.unique(truth)) < 2):
         return float("nan")  # one class alone proves nothing: who always says it would be perfect
+    if metric in ("r2", "explained_variance") and np.ptp(truth) == 0:
+        return float("nan")  # there is no variance to explain
     functions: dict[str, Callable[[], float]] = {
-        "roc_auc": lambda: sk.roc_auc_score(truth, predicted),
+        "roc_auc": lambda: _auc(truth, predicted),
         "average_precision": lambda: sk.average_precision_score(truth, predicted),
         "neg_log_loss": lambda: -sk.log_loss(truth, predicted, labels=labels),
         "neg_brier_score": lambda: -sk.brier_score_loss(truth, predicted),
-        "accuracy": lambda: sk.accuracy_score(truth, predicted),
-        "balanced_accuracy": lambda: sk.balanced_accuracy_score(truth, predicted),
+        "accuracy": lambda: np.mean(truth == predicted),
+        "balanced_accuracy": lambda: np.mean([np.mean(predicted[truth == k] == k) for k in np.unique(truth)]),
         "f1": lambda: sk.f1_score(truth, predicted, zero_division=0),
         "f1_macro": lambda: sk.f1_score(truth, predicted, average="macro", zero_division=0),
-        "roc_auc_ovr": lambda: _auc_ovr(truth, predicted, labels),
+        "f1_weighted": lambda: sk.f1_score(truth, predicted, average="weighted", zero_division=0),
+        "precision": lambda: sk.precision_score(truth, predicted, zero_division=0),
+        "recall": lambda: sk.recall_score(truth, predicted, zero_division=0),
+        "matthews_corrcoef": lambda: sk.matthews_corrcoef(truth, predicted),
+        "roc_auc_ovr": lambda: _auc_of_several(truth, predicted, labels, "ovr"),
+        "roc_auc_ovo": lambda: _auc_of_several(truth, predicted, labels, "ovo"),
         "r2": lambda: sk.r2_score(truth, predicted),
+        "explained_variance": lambda: sk.explained_variance_score(truth, predicted),
         "neg_mean_absolute_error": lambda: -sk.mean_absolute_error(truth, predicted),
+        "neg_median_absolute_error": lambda: -sk.median_absolute_error(truth, predicted),
+        "neg_mean_squared_error": lambda: -sk.mean_squared_error(truth, predicted),
         "neg_root_mean_squared_error": lambda: -sk.root_mean_squared_error(truth, predicted),
+        "neg_mean_absolute_percentage_error": lambda: -sk.mean_absolute_percentage_error(truth, predicted),
     }
     if not np.all(np.isfinite(predicted)):
         return float("nan")
-    return float(functions[metric]())
+    try:
+        return float(functions[metric]())
+    except ValueError:  # a class that the labels do not have, a probability above 1
+        return float("nan")
 
 
-def _auc_ovr(truth: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> float:
+def _auc(truth: np.ndarray, scores: np.ndarray) -> float:
+    """The share of pairs of a positive and a negative that are in order, ties half, from the ranks.
+
+    As scikit-learn's, several times faster: the bootstrap computes hundreds.
+    """
+    import numpy as np
+
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    first = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    counts = np.diff(np.r_[first, len(ordered)])
+    mean_ranks = np.repeat(first + (counts + 1) / 2, counts)
+    positive = truth[order] == 1
+    n_positive = int(positive.sum())
+    pairs = n_positive * (len(truth) - n_positive)
+    return (mean_ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / pairs
+
+
+def _auc_of_several(truth: np.ndarray, predicted: np.ndarray, labels: np.ndarray, way: str) -> float:
     from sklearn import metrics as sk
 
     if len(set(truth.tolist())) < len(labels):
         return float("nan")
-    return float(sk.roc_auc_score(truth, predicted, multi_class="ovr", labels=labels))
+    return float(sk.roc_auc_score(truth, predicted, multi_class=way, labels=labels))

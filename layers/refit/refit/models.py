@@ -9,10 +9,11 @@ import difflib
 import hashlib
 import importlib.util
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-CANDIDATES = ("full", "recent")
+CANDIDATES = ("full", "recent", "continual", "transfer", "search")
+CONTINUED = ("continual", "transfer")  # those that go on from the champion
 APPROVAL = ("none", "required")
 DAY = 86_400
 
@@ -53,6 +55,23 @@ class Gates:
     margin: float = 0.0  # the gain's lower bound must exceed it
     confidence: float = 0.95  # one-sided
     min_test_rows: int = 200
+    refresh_margin: float | None = None  # what may be lost by a run that an interval started
+    slices: tuple[str, ...] = ()  # columns whose slices are always looked at
+    slice_margin: float | None = (
+        None  # what a slice may lose; None: 2 % of the metric's range or of the score
+    )
+    max_calibration_error: float | None = None
+    max_megabytes: float | None = None
+    max_latency_ms: float | None = None  # of one row
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where hyperparameters are looked for."""
+
+    iterations: int
+    # Of each parameter a list of choices, or {"min", "max", "log", "whole"}.
+    space: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,6 +81,9 @@ class Training:
     test_share: float = 0.4  # newest share of the rows new to the champion
     selection_share: float = 0.2  # the share before it; only with several candidates
     seed: int = 0
+    weights: str = ""  # column that says how much a row counts
+    half_life: str = ""  # "90 days" of the data's time: after which a row counts half
+    search: Search | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,7 @@ class ModelSpec:
     code_sha256: str = ""
     approval_seconds: int = 0  # how long a promotion waits for a person's approval; 0: none is needed
     retention: Retention = Retention()
+    threshold: float | str | None = None  # probability from which the second class is said, or "tuned"
 
     @property
     def digest(self) -> str:
@@ -199,6 +222,12 @@ class _Reader:
                 taken[key] = value
         return taken
 
+    def finite(self, table: Mapping[str, Any], prefix: str) -> None:
+        """TOML knows nan and inf, with which every comparison comes out somehow."""
+        for key, value in table.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                self.mistake(f"{prefix}{key}", f"must be finite, not {value}")
+
     def spec(self, name: str, document: Mapping[str, Any], code: Path | None) -> ModelSpec:
         sections = {
             "contract": dict,
@@ -206,6 +235,7 @@ class _Reader:
             "triggers": dict,
             "training": dict,
             "gates": dict,
+            "decision": dict,
             "estimator": dict,
             "retention": dict,
         }
@@ -224,19 +254,25 @@ class _Reader:
             kind = contract.column(contract.target).type
             if kind is ColumnType.CATEGORY:
                 self.mistake("target", f"{contract.target!r} is a {kind}; a regression needs a number")
-        training = self.training(top.get("training", {}))
+        training = self.training(top.get("training", {}), contract, own_code=code is not None)
+        triggers = self.triggers(top.get("triggers", {}))
+        gates = self.gates(top.get("gates"), task)
+        self.agree(gates, contract, triggers)
+        if training.weights in contract.names:
+            contract = replace(contract, weight=training.weights)
         return ModelSpec(
             name=name,
             task=task,
             contract=contract,
-            triggers=self.triggers(top.get("triggers", {})),
-            gates=self.gates(top.get("gates"), task),
+            triggers=triggers,
+            gates=gates,
             training=training,
             estimator=top.get("estimator", {}),
             code=str(code) if code else None,
             code_sha256=hashlib.sha256(code.read_bytes()).hexdigest() if code else "",
             approval_seconds=self.approval(top),
             retention=self.retention(top.get("retention", {})),
+            threshold=self.decision(top.get("decision", {}), task, gates.metric),
         )
 
     def approval(self, top: Mapping[str, Any]) -> int:
@@ -351,7 +387,7 @@ class _Reader:
                 self.mistake(f"triggers.{key}", "must not be negative")
         return triggers
 
-    def training(self, table: Mapping[str, Any]) -> Training:
+    def training(self, table: Mapping[str, Any], contract: Contract, own_code: bool) -> Training:
         taken = self.take(
             table,
             "training.",
@@ -361,20 +397,110 @@ class _Reader:
                 "test_share": float,
                 "selection_share": float,
                 "seed": int,
+                "weights": str,
+                "half_life": str,
+                "search": dict,
             },
         )
         candidates = tuple(taken.pop("candidates", ("full",)))
         unknown = [c for c in candidates if c not in CANDIDATES]
         if unknown or not candidates or len(set(candidates)) != len(candidates):
             self.mistake("training.candidates", f"must name some of {', '.join(CANDIDATES)}, each once")
-        training = Training(candidates=candidates, **taken)
+        if "continual" in candidates and not own_code:
+            self.mistake(
+                "training.candidates",
+                "continual needs an estimator with partial_fit, which the default one does not have; write a "
+                "model.py whose build() returns one (SGDClassifier, MLPClassifier, GaussianNB) or drop it",
+            )
+        search = self.search(taken.pop("search", None), candidates)
+        training = Training(candidates=candidates, search=search, **taken)
         if not 0 < training.test_share < 1:
             self.mistake("training.test_share", "must lie between 0 and 1")
         if not 0 < training.selection_share < 1 - training.test_share:
             self.mistake("training.selection_share", "must be above 0 and leave rows beside test_share")
         if training.recent_rows < 1:
             self.mistake("training.recent_rows", "must be at least 1")
+        if not 0 <= training.seed < 2**32:
+            self.mistake("training.seed", "must be from 0 to 4294967295")
+        if training.weights:
+            self.weights(training.weights, contract)
+        if training.half_life and schedule.length(training.half_life) is None:
+            self.mistake("training.half_life", f'must be such as "90 days", not {training.half_life!r}')
+        if training.half_life and not contract.time:
+            self.mistake("training.half_life", "is of the data's time: name the timestamp column as time")
         return training
+
+    def weights(self, name: str, contract: Contract) -> None:
+        if name not in contract.names:
+            self.mistake("training.weights", f"{name!r} is not declared under [columns]")
+            return
+        column = contract.column(name)
+        if name in (contract.target, contract.time, *contract.keys):
+            self.mistake(
+                "training.weights", f"{name!r} is target, time or key; weights are a column of their own"
+            )
+        elif column.type not in (ColumnType.NUMBER, ColumnType.INTEGER):
+            self.mistake("training.weights", f"{name!r} is a {column.type}; weights are numbers")
+        elif column.nulls:
+            self.mistake("training.weights", f"every row needs its weight: columns.{name}.nulls must be 0")
+        elif len(contract.features) == 1 and contract.features[0].name == name:
+            self.mistake("training.weights", f"without {name!r} no feature is left")
+
+    def search(self, table: Mapping[str, Any] | None, candidates: tuple[str, ...]) -> Search | None:
+        if table is None:
+            if "search" in candidates:
+                self.mistake(
+                    "training.search",
+                    "missing; such as: [training.search] iterations = 20, space = { learning_rate = { min = 0.01, "
+                    "max = 0.3, log = true } }",
+                )
+            return None
+        taken = self.take(table, "training.search.", {"iterations": int, "space": dict})
+        if "search" not in candidates:
+            self.mistake("training.search", 'is used by the candidate "search", which is not declared')
+        search = Search(taken.get("iterations", 0), taken.get("space", {}))
+        if not 1 <= search.iterations <= 500:
+            self.mistake("training.search.iterations", "must be from 1 to 500")
+        if not search.space:
+            self.mistake("training.search.space", "must name at least one parameter")
+        for name, choices in search.space.items():
+            label = f"training.search.space.{name}"
+            if isinstance(choices, list):
+                if not choices:
+                    self.mistake(label, "must offer at least one choice")
+            elif isinstance(choices, dict):
+                number = (int, float)
+                kinds: dict[str, Any] = {"min": number, "max": number, "log": bool, "whole": bool}
+                span = self.take(choices, f"{label}.", kinds)
+                self.finite(span, f"{label}.")
+                low, high = span.get("min"), span.get("max")
+                if low is None or high is None or not low < high:
+                    self.mistake(label, "must have a min below its max")
+                elif span.get("log") and low <= 0:
+                    self.mistake(label, "must begin above 0 to be searched by its logarithm")
+            else:
+                self.mistake(label, "must be a list of choices, or { min = ..., max = ... }")
+        return search
+
+    def decision(self, table: Mapping[str, Any], task: Task, metric: str) -> float | str | None:
+        taken = self.take(table, "decision.", {"threshold": (int, float, str)})
+        threshold = taken.get("threshold")
+        if threshold is None:
+            return None
+        if task is not Task.BINARY:
+            self.mistake("decision.threshold", f"is for a binary task, not for {task}")
+        elif isinstance(threshold, str):
+            if threshold != "tuned":
+                self.mistake("decision.threshold", f'must be a probability or "tuned", not {threshold!r}')
+            elif metric in METRICS and METRICS[metric].needs != "label":
+                of_labels = sorted(n for n, m in METRICS.items() if task in m.tasks and m.needs == "label")
+                self.mistake(
+                    "decision.threshold",
+                    f"{metric} does not depend on it; tune it for one of {', '.join(of_labels)}, or give a number",
+                )
+        elif not 0 < threshold < 1:
+            self.mistake("decision.threshold", f"must lie between 0 and 1, not {threshold}")
+        return threshold
 
     def gates(self, table: Mapping[str, Any] | None, task: Task) -> Gates:
         known = sorted(name for name, metric in METRICS.items() if task in metric.tasks)
@@ -382,6 +508,7 @@ class _Reader:
             self.mistake("gates", f"missing; at least: [gates] metric = one of {', '.join(known)}")
             return Gates(metric="")
         number = (int, float)
+        limits = ("max_calibration_error", "max_megabytes", "max_latency_ms")
         taken = self.take(
             table,
             "gates.",
@@ -391,22 +518,71 @@ class _Reader:
                 "margin": number,
                 "confidence": float,
                 "min_test_rows": int,
+                "refresh_margin": number,
+                "slices": dict,
+                **dict.fromkeys(limits, number),
             },
         )
+        self.finite(taken, "gates.")
         metric = taken.pop("metric", "")
         if metric not in known:
-            self.mistake("gates.metric", f"must be one of {', '.join(known)} for task {task}, not {metric!r}")
-        gates = Gates(metric=metric, **taken)
+            near = difflib.get_close_matches(metric, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            self.mistake(
+                "gates.metric", f"must be one of {', '.join(known)} for task {task}, not {metric!r}{hint}"
+            )
+        slices = self.take(taken.pop("slices", {}), "gates.slices.", {"columns": list, "margin": number})
+        self.finite(slices, "gates.slices.")
+        gates = Gates(
+            metric=metric,
+            slices=tuple(map(str, slices.get("columns", ()))),
+            slice_margin=slices.get("margin"),
+            **taken,
+        )
         if not 0.5 <= gates.confidence < 1:
             self.mistake("gates.confidence", "must be at least 0.5 and below 1")
         if gates.min_test_rows < 20:
             self.mistake("gates.min_test_rows", "must be at least 20; fewer rows prove nothing")
         if gates.margin < 0:
             self.mistake("gates.margin", "must not be negative: it is the gain a challenger must show")
-        best = METRICS[metric].best if metric in METRICS else None
-        if gates.min_score is not None and best is not None and gates.min_score >= best:
-            self.mistake("gates.min_score", f"{gates.min_score} cannot be reached: {metric} ends at {best}")
+        if gates.slice_margin is not None and gates.slice_margin < 0:
+            self.mistake("gates.slices.margin", "must not be negative: it is what a slice may lose")
+        if gates.refresh_margin is not None and gates.refresh_margin <= 0:
+            self.mistake("gates.refresh_margin", "must be above 0: it is what a refresh may lose at most")
+        for name in limits:
+            value = getattr(gates, name)
+            if value is not None and value <= 0:
+                self.mistake(f"gates.{name}", "must be above 0; nothing could pass")
+        if gates.max_calibration_error is not None and task is Task.REGRESSION:
+            self.mistake("gates.max_calibration_error", "is of probabilities; a regression has none")
+        if metric in known:
+            self.reachable(gates)
         return gates
+
+    def reachable(self, gates: Gates) -> None:
+        """Scores that no challenger can show."""
+        best, worst = METRICS[gates.metric].best, METRICS[gates.metric].worst
+        if gates.min_score is not None and gates.min_score >= best:
+            self.mistake(
+                "gates.min_score", f"{gates.min_score} cannot be reached: {gates.metric} ends at {best}"
+            )
+        elif gates.margin >= best - (worst if gates.min_score is None else gates.min_score):
+            above = "its whole range" if gates.min_score is None else "what min_score leaves below its best"
+            self.mistake("gates.margin", f"{gates.margin} cannot be gained: {gates.metric} has {above}")
+
+    def agree(self, gates: Gates, contract: Contract, triggers: Triggers) -> None:
+        """Gates that the rest of the declaration contradicts."""
+        features = [column.name for column in contract.features]
+        for name in gates.slices:
+            if name not in features:
+                near = difflib.get_close_matches(name, features, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"features: {', '.join(features[:20])}"
+                self.mistake("gates.slices.columns", f"{name!r} is no feature; {hint}")
+        if gates.refresh_margin is not None and not triggers.every:
+            self.mistake(
+                "gates.refresh_margin",
+                "is for runs that an interval starts, and triggers.every is not declared",
+            )
 
     def retention(self, table: Mapping[str, Any]) -> Retention:
         names = [each.name for each in fields(Retention)]
@@ -435,4 +611,6 @@ def _word(value: Any) -> str:
 
 def _type_name(kind: type | tuple[type, ...]) -> str:
     names = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
-    return "a number" if isinstance(kind, tuple) else names.get(kind, "a number such as 0.5")
+    if isinstance(kind, tuple):
+        return "a number or text" if str in kind else "a number"
+    return names.get(kind, "a number such as 0.5")

@@ -20,7 +20,7 @@ class Version:
     task: str
     features: tuple[dict[str, str], ...]  # name and type of each column it is shown
     classes: tuple[str, ...]  # names, in the order of the estimator's classes_
-    candidate: str  # full, recent, imported
+    candidate: str  # full, recent, continual, transfer, search, imported
     run_id: str = ""
     parent: str = ""  # of a finalized version: the one that was tested
     inputs_key: str = ""  # the frozen inputs; empty when imported
@@ -34,6 +34,12 @@ class Version:
     created_at: str = ""
     created_by: str = ""
     pruned_at: str = ""  # since when its artifact may be gone; the record stays
+    base: str = ""  # the champion that it went on from, if it did
+    threshold: float | None = None  # probability from which the second class is said
+    parameters: dict[str, Any] = field(default_factory=dict)  # found by a search
+    canonical: str = ""  # digest of the fitted model, however it is stored
+    code_version: str = ""
+    fingerprints_key: str = ""  # of the rows it learned from; empty: not known
 
 
 class Change(StrEnum):

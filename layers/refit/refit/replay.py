@@ -141,19 +141,27 @@ def steps(files: Sequence[File], spec: ModelSpec, policy: Policy) -> Iterator[Ba
 
 def baselines(files: Sequence[File], spec: ModelSpec) -> dict[str, float | None]:
     """Prequential scores of those who learn nothing from features."""
-    pools = {"mean" if spec.task is Task.REGRESSION else "shares of the past": _Pool(spec)}
-    pools["last label"] = _Pool(spec)
+    pools: dict[str, _Pool] = {}
     known: list[np.ndarray] = []
     for file in _accepted(files):
         labels = _labels(file.verdict.shard, spec)  # type: ignore[arg-type]
-        if not len(labels):
-            continue
-        if known:
-            past = np.concatenate(known)
-            for pool, from_ in zip(pools.values(), (past, past[-1:]), strict=True):
-                pool.add_trivial(labels, from_)
-        known.append(labels)
+        if known and len(labels):
+            predicted, classes = _trivial(np.concatenate(known), len(labels), spec)
+            for name, each in predicted.items():
+                pools.setdefault(name, _Pool(spec)).add(labels, each, classes)
+        if len(labels):
+            known.append(labels)
     return {name: pool.score() for name, pool in pools.items()}
+
+
+def _trivial(past: np.ndarray, n: int, spec: ModelSpec) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """What who knows the labels of the past alone says of `n` rows, and the classes that the columns stand for."""
+    needs = METRICS[spec.gates.metric].needs
+    if spec.task is Task.REGRESSION:
+        return trivial_predictions(past, n, spec.task, needs, 0), ()
+    names, labels = np.unique(past.astype(str), return_inverse=True)
+    # A column for each class that is known, of two classes too.
+    return trivial_predictions(labels, n, Task.MULTICLASS, needs, len(names)), tuple(names.tolist())
 
 
 def _accepted(files: Sequence[File]) -> list[File]:
@@ -185,16 +193,6 @@ class _Pool:
     def add(self, truth: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...]) -> None:
         self.truth.append(truth)
         self.predicted.append((predicted, classes))
-
-    def add_trivial(self, truth: np.ndarray, past: np.ndarray) -> None:
-        """Predict from the labels of the past alone."""
-        classes, labels = (), past
-        if self.spec.task is not Task.REGRESSION:
-            names, labels = np.unique(past.astype(str), return_inverse=True)
-            classes = tuple(names.tolist())
-        needs = METRICS[self.spec.gates.metric].needs
-        task = Task.MULTICLASS if classes else self.spec.task  # a column for each class that is known
-        self.add(truth, trivial_predictions(labels, len(truth), task, needs, len(classes)), classes)
 
     def score(self) -> float | None:
         if not self.truth:
@@ -284,13 +282,16 @@ class _World:
         if model is None:
             past = [_labels(earlier.verdict.shard, spec) for earlier in self.files[:-1]]  # type: ignore[arg-type]
             if any(map(len, past)):
-                self.pool.add_trivial(truth, np.concatenate(past))
+                said, classes = _trivial(np.concatenate(past), len(truth), spec)
+                self.pool.add(truth, next(iter(said.values())), classes)
             return None
         needs = METRICS[spec.gates.metric].needs
         frame = frame_of_shard(labelled, model.features)
         # As many columns as classes, so that scores of models which know other classes can be pooled.
         task = spec.task if spec.task is Task.REGRESSION else Task.MULTICLASS
-        predicted = predict(model.estimator, frame, task, needs, model.classes, model.classes)
+        predicted = predict(
+            model.estimator, frame, task, needs, model.classes, model.classes, threshold=model.threshold
+        )
         self.pool.add(truth, predicted, model.classes)
         return self._note_quality(name, truth, predicted, model)
 
@@ -320,7 +321,9 @@ class _World:
             decision = decide(knock, self._state(), self.spec, self.now)
             answers.append(decision)
             if decision.answer is Answer.RETRAIN:
-                return self._run(replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons))
+                return self._run(
+                    replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons), knock.trigger
+                )
         answer = Answer.WAIT if any(a.answer is Answer.WAIT for a in answers) else Answer.SKIP
         reasons = dict.fromkeys(reason for each in answers for reason in each.reasons)
         return replace(batch, decision=answer, reasons=tuple(reasons))
@@ -375,7 +378,7 @@ class _World:
             return None
         return Tested(found.challenger_score, found.challenger_low, found.test_rows)
 
-    def _run(self, batch: Batch) -> Batch:
+    def _run(self, batch: Batch, trigger: Trigger) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
         self.retrainings += 1
         run_id = f"run-{self.retrainings:08d}"
@@ -384,7 +387,7 @@ class _World:
         candidates = len(self._candidates())
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child = self._trial()
+            judged, child = self._trial(refresh=trigger is Trigger.INTERVAL)
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
@@ -403,7 +406,7 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self) -> tuple[Judgement, Model | None]:
+    def _trial(self, refresh: bool) -> tuple[Judgement, Model | None]:
         """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better."""
         spec, champion = self.spec, self.champion
         order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
@@ -419,7 +422,7 @@ class _World:
                 failures.append(f"{candidate}: {error}")
         if not trained:
             raise TrainingError(f"no candidate could be trained: {'; '.join(failures)}")
-        judged = trial.judge(data, blocks, trained, champion, spec)
+        judged = trial.judge(data, blocks, trained, champion, spec, refresh=refresh)
         if not judged.evaluation.promote:
             return judged, None
         return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
@@ -429,7 +432,8 @@ class _World:
 
     def _dataset(self, order: Sequence[int], seen: Sequence[bool]) -> Dataset:
         shards = [self.files[i].verdict.shard for i in order]
-        return assemble([shard for shard in shards if shard], seen, self.spec)
+        prints = self.champion.fingerprints if self.champion else None
+        return assemble([shard for shard in shards if shard], seen, self.spec, prints)
 
     # ------------------------------------------------------------ the others
     def _on_schedule(self, batch: Batch) -> Batch:

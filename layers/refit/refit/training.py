@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refit import rowprints, schedule
 from refit.contract import Column, ColumnType
-from refit.errors import ConfigError, NotEnoughData, TrainingError
+from refit.errors import ConfigError, NotEnoughData, RefitError, TrainingError
 from refit.metrics import CLASSIFICATION, Task
 from refit.models import ModelSpec, build_function
-from refit.shard import Shard, concatenate, to_frame
+from refit.shard import NAT, Shard, concatenate, to_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ class Dataset:
 
     `rows` is the joint shard; `labels` has shape (n,): codes into `classes`, or
     values for regression; `seen` masks the rows the champion has learned from.
+    `repeats` counts those of them that came in batches it had not learned from.
     """
 
     rows: Shard
@@ -33,6 +35,7 @@ class Dataset:
     classes: tuple[str, ...]
     seen: np.ndarray
     features: tuple[Column, ...]
+    repeats: int = 0
 
     def frame(self, index: np.ndarray) -> pd.DataFrame:
         """Features of the rows at `index`."""
@@ -50,7 +53,9 @@ class Blocks:
     test: np.ndarray
 
 
-def assemble(shards: Sequence[Shard], seen: Sequence[bool], spec: ModelSpec) -> Dataset:
+def assemble(
+    shards: Sequence[Shard], seen: Sequence[bool], spec: ModelSpec, learned: np.ndarray | None = None
+) -> Dataset:
     """Join batches into one data set in time order.
 
     Parameters
@@ -58,21 +63,44 @@ def assemble(shards: Sequence[Shard], seen: Sequence[bool], spec: ModelSpec) -> 
     shards
         Oldest first; without a time column this order is the time order.
     seen
-        For each shard, whether the champion has learned from it.
+        For each shard, whether the champion has learned from it. Rows that
+        come again in another shard are seen as well.
+    learned
+        Fingerprints of the rows that the champion was fitted on, where they are kept.
     """
     contract = spec.contract
-    wanted = [contract.column(contract.target), *contract.features]
-    if contract.time:
-        wanted.append(contract.column(contract.time))
-    joint = concatenate(shards, wanted)
-    known = np.repeat(np.array(seen, dtype=bool), [shard.rows for shard in shards])
+    identity = rowprints.identity(contract, (column.name for column in contract.features))
+    extra = [name for name in (*identity, contract.weight) if name]
+    wanted = {name: contract.column(name) for name in (contract.target, *(f.name for f in contract.features))}
+    wanted |= {name: contract.column(name) for name in extra}
+    joint = concatenate(shards, list(wanted.values()))
+    batch = np.repeat(np.arange(len(shards)), [shard.rows for shard in shards])
+    known = np.array(seen, dtype=bool)[batch]
+    before = known | _come_again(joint, identity, batch, np.array(seen, dtype=bool), learned)
     labelled = ~joint.is_null(contract.target)
     order = np.flatnonzero(labelled)
     if contract.time:
         order = order[np.argsort(joint.columns[contract.time][order], kind="stable")]
     rows = joint.take(order)
     labels, classes = encode_labels(rows, contract.target, spec.task)
-    return Dataset(rows, labels, classes, known[order], contract.features)
+    repeats = int((before & ~known & labelled).sum())
+    return Dataset(rows, labels, classes, before[order], contract.features, repeats)
+
+
+def _come_again(
+    rows: Shard, identity: Sequence[str], batch: np.ndarray, seen: np.ndarray, learned: np.ndarray | None
+) -> np.ndarray:
+    """Mask of the rows that repeat what the champion learned from, in whatever file and order."""
+    again = np.zeros(rows.rows, dtype=bool)
+    if seen.all() or not (seen.any() or learned is not None):
+        return again
+    prints = rowprints.of(rows, identity)
+    if rowprints.told_apart(rows, identity):
+        return rowprints.known(prints, rowprints.union(prints[seen[batch]], learned))
+    # Equal rows may be different people here; a whole batch that is another one in a new order is not.
+    whole = [np.sort(prints[batch == i]).tobytes() for i in range(len(seen))]
+    past = {each for each, known in zip(whole, seen, strict=True) if known}
+    return np.array([each in past for each in whole])[batch] if len(whole) else again
 
 
 def encode_labels(
@@ -123,18 +151,21 @@ def split(dataset: Dataset, spec: ModelSpec, candidates: int) -> Blocks:
         Saying how many rows are there and how many are needed.
     """
     fresh = np.flatnonzero(~dataset.seen)
+    new = f"{len(fresh)} labelled rows are new to the champion"
+    if dataset.repeats:
+        new += f" ({dataset.repeats} others repeat rows that it learned from)"
     several = candidates > 1
     n_test = int(len(fresh) * spec.training.test_share)
     n_selection = int(len(fresh) * spec.training.selection_share) if several else 0
     needed = spec.gates.min_test_rows
     if n_test < needed:
         raise NotEnoughData(
-            f"{len(fresh)} labelled rows are new to the champion; with test_share {spec.training.test_share} they "
+            f"{new}; with test_share {spec.training.test_share} they "
             f"give {n_test} test rows, gates.min_test_rows asks for {needed}; add data or lower it"
         )
     if several and n_selection < needed // 2:
         raise NotEnoughData(
-            f"{len(fresh)} labelled rows are new to the champion; with selection_share "
+            f"{new}; with selection_share "
             f"{spec.training.selection_share} they give {n_selection} rows to choose a candidate on, half of "
             f"gates.min_test_rows, {needed // 2}, are needed; add data or raise selection_share"
         )
@@ -148,30 +179,90 @@ def split(dataset: Dataset, spec: ModelSpec, candidates: int) -> Blocks:
     return Blocks(train, selection, test)
 
 
-def fit(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> Any:
-    """Build and fit the model's estimator on the rows at `index`.
+def fit(
+    dataset: Dataset, index: np.ndarray, spec: ModelSpec, parameters: Mapping[str, Any] | None = None
+) -> Any:
+    """Build and fit the model's estimator on the rows at `index`, with these parameters instead of declared ones.
 
     Raises
     ------
     TrainingError
         With what the estimator said.
     """
-    labels = dataset.labels[index]
-    if spec.task in CLASSIFICATION and len(np.unique(labels)) < 2:
+    check_labels(dataset, index, spec)
+    estimator = build(spec, parameters)
+    weights = row_weights(dataset, index, spec)
+    named = {} if weights is None else {weight_parameter(estimator): weights}
+    frame, labels = dataset.frame(index), dataset.labels[index]
+    return said_by(estimator, "fit", lambda: estimator.fit(frame, labels, **named))
+
+
+def check_labels(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> None:
+    """Raises NotEnoughData for one class alone, TrainingError for too many."""
+    if spec.task in CLASSIFICATION and len(np.unique(dataset.labels[index])) < 2:
         raise NotEnoughData(f"all {len(index)} training rows have the same label; add rows of another class")
     if spec.task is Task.BINARY and len(dataset.classes) > 2:
         some = ", ".join(dataset.classes[:5])
         raise TrainingError(
             f"task is binary but {spec.contract.target!r} has the classes {some}; use multiclass"
         )
-    frame = dataset.frame(index)
-    estimator = build(spec)
+
+
+def said_by(estimator: Any, verb: str, call: Callable[[], Any]) -> Any:
+    """What `call` returns; whatever it raises becomes a TrainingError in the estimator's words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # convergence and such: the evaluation judges, not a warning
-            return estimator.fit(frame, labels)
+            return call()
+    except RefitError:
+        raise
     except Exception as error:  # noqa: BLE001 - an estimator may raise anything; it is named here
-        raise TrainingError(f"{type(estimator).__name__}.fit failed: {_told(error)}") from None
+        raise TrainingError(f"{type(estimator).__name__}.{verb} failed: {_told(error)}") from None
+
+
+def row_weights(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> np.ndarray | None:
+    """How much each row counts, shape (len(index),); None when all count the same.
+
+    The declared column times half for each half-life of age, which is counted
+    from the newest of these rows; rows without a time count as the oldest.
+    """
+    weights = None
+    if spec.training.weights:
+        weights = dataset.rows.columns[spec.training.weights][index]
+        wrong = int((~np.isfinite(weights) | (weights < 0)).sum())
+        if wrong:
+            raise TrainingError(
+                f"{wrong} of {len(index)} rows have no weight in {spec.training.weights!r} that is finite and at "
+                "least 0; correct the uploads, and declare min = 0 and hard = true for the column"
+            )
+    step = schedule.length(spec.training.half_life) if spec.training.half_life else None
+    if step and spec.contract.time:
+        times = dataset.rows.columns[spec.contract.time][index]
+        there = times != NAT
+        oldest, newest = (times[there].min(), times[there].max()) if there.any() else (0, 0)
+        age = (newest - np.where(there, times, oldest)) / (step.total_seconds() * 1e9)
+        weights = 0.5**age * (1.0 if weights is None else weights)
+    if weights is not None and not weights.sum() > 0:
+        raise TrainingError(f"the weights of all {len(index)} training rows are 0; nothing can be learned")
+    return weights
+
+
+def last_step(estimator: Any) -> Any:
+    """What learns: the last step of a Pipeline, or the estimator itself."""
+    return estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+
+
+def weight_parameter(estimator: Any) -> str:
+    """What `fit` calls the weights; raises ConfigError for an estimator that takes none."""
+    from sklearn.utils.validation import has_fit_parameter
+
+    last = last_step(estimator)
+    if not has_fit_parameter(last, "sample_weight"):
+        raise ConfigError(
+            f"{type(last).__name__}.fit takes no sample_weight; use another estimator, or drop training.weights "
+            "and training.half_life"
+        )
+    return f"{estimator.steps[-1][0]}__sample_weight" if hasattr(estimator, "steps") else "sample_weight"
 
 
 def _told(error: Exception) -> str:
@@ -182,11 +273,32 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:500]}"
 
 
-def build(spec: ModelSpec) -> Any:
-    """The model's own estimator, else the default one, seeded and unfitted."""
+def build(spec: ModelSpec, parameters: Mapping[str, Any] | None = None) -> Any:
+    """The model's own estimator, else the default one, seeded and unfitted.
+
+    `parameters` are set beside the declared ones; of the last step where the Pipeline has none of that name.
+    """
+    estimator = _own(spec) or default_estimator(spec)
+    if spec.training.weights or spec.training.half_life:
+        weight_parameter(estimator)
+    if not parameters:
+        return estimator
+    there = estimator.get_params(deep=True)
+    inner = f"{estimator.steps[-1][0]}__" if hasattr(estimator, "steps") else ""
+    named = {name if name in there else inner + name: value for name, value in parameters.items()}
+    unknown = [name for name in named if name not in there]
+    if unknown:
+        raise ConfigError(
+            f"models/{spec.name}/model.toml: training.search.space: {type(last_step(estimator)).__name__} has no "
+            f"parameter {unknown[0].removeprefix(inner)!r}"
+        )
+    return estimator.set_params(**named)
+
+
+def _own(spec: ModelSpec) -> Any:
     own = build_function(spec)
     if own is None:
-        return default_estimator(spec)
+        return None
     try:
         estimator = own()
     except Exception as error:
@@ -242,6 +354,7 @@ def predict(
     needs: str,
     own_classes: Sequence[str] = (),
     classes: Sequence[str] = (),
+    threshold: float | None = None,
 ) -> np.ndarray:
     """Predictions in the form that a metric needs (see `metrics.Metric.needs`).
 
@@ -252,10 +365,15 @@ def predict(
     classes
         Class names in the order of the labels it is scored against. A class
         that the estimator does not know has probability 0.
+    threshold
+        Of a binary task: the probability from which the second of its own classes is said.
     """
     if task is Task.REGRESSION:
         return np.asarray(estimator.predict(frame), dtype=float)
     place = [classes.index(name) if name in classes else -1 for name in own_classes]
+    if needs == "label" and threshold is not None and len(own_classes) == 2:
+        second = np.asarray(estimator.predict_proba(frame), dtype=float)[:, 1] >= threshold
+        return np.array(place, dtype=np.int64)[second.astype(int)]
     if needs == "label":
         lookup = dict(zip(estimator.classes_.tolist(), place, strict=True))
         return np.array([lookup[label] for label in estimator.predict(frame).tolist()], dtype=np.int64)

@@ -7,12 +7,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from refit.aws import keys
 from refit.aws.registry import Registry, from_dict
 from refit.aws.store import Store
 from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.profile import Profile, from_json, merge
+from refit.records import Version
 from refit.shard import load
 from refit.training import Dataset, assemble
 from refit.trial import applicable
@@ -49,12 +52,16 @@ def freeze(
     learned: frozenset[str],
     champion: str,
     generation: int,
+    known: Version | None,
 ) -> tuple[str, Inputs]:
-    """Store the inputs under the hash of their content; returns the key and the inputs."""
+    """Store the inputs under the hash of their content; returns the key and the inputs.
+
+    `known` is the record of the champion's version.
+    """
     batches = tuple(
         Input(u.batch_id, u.key, u.version_id, u.sha256, u.rows, u.batch_id in learned) for u in uploads
     )
-    candidates = applicable(spec, sum(upload.rows for upload in uploads), None)
+    candidates = applicable(spec, sum(upload.rows for upload in uploads), known)
     inputs = Inputs(spec.name, champion, generation, spec.digest, candidates, batches)
     document = asdict(inputs)
     sha256 = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
@@ -75,10 +82,10 @@ def learned_by(store: Store, registry: Registry, model: str, version: str) -> fr
     return frozenset(each.batch_id for each in read(store, found.inputs_key).batches)
 
 
-def dataset(store: Store, inputs: Inputs, spec: ModelSpec) -> Dataset:
-    """Labelled rows of all batches in time order."""
+def dataset(store: Store, inputs: Inputs, spec: ModelSpec, learned: np.ndarray | None = None) -> Dataset:
+    """Labelled rows of all batches in time order; `learned`: fingerprints of the champion's rows."""
     shards = [load(store.get(keys.shard(inputs.model, each.batch_id))) for each in inputs.batches]
-    return assemble(shards, [each.seen for each in inputs.batches], spec)
+    return assemble(shards, [each.seen for each in inputs.batches], spec, learned)
 
 
 def reference(store: Store, inputs: Inputs) -> Profile:

@@ -10,6 +10,7 @@ store bucket                written by Refit
   runs/<model>/<run>/evaluation.json
   artifacts/<model>/<sha256>.skops                     content-addressed
   versions/<model>/<version>/reference.json
+  versions/<model>/<version>/rows.npy                  fingerprints of the rows it learned from
 """
 
 from __future__ import annotations
@@ -72,6 +73,10 @@ def artifact(model: str, sha256: str) -> str:
 
 def reference(model: str, version: str) -> str:
     return f"versions/{model}/{version}/reference.json"
+
+
+def fingerprints(model: str, version: str) -> str:
+    return f"versions/{model}/{version}/rows.npy"
 
 
 # What the keys of a model's begin with.

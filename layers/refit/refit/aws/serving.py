@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from refit import artifact
+from refit import artifact, rowprints
 from refit.aws import keys
 from refit.aws.registry import Registry
+from refit.aws.runtime import App
 from refit.aws.store import Store
 from refit.errors import ArtifactError, ModelNotUsable
 from refit.metrics import Task
@@ -26,6 +27,11 @@ def recorded(registry: Registry, model: str, version: str) -> Version:
     if found is None:
         raise ArtifactError(f"{model} has no version {version[:40]!r}; see: refit history {model}")
     return found
+
+
+def compared(app: App, model: str, champion: str) -> Version | None:
+    """The record of the champion that a run compares with; None for a first model."""
+    return recorded(app.registry, model, champion) if champion else None
 
 
 def load_version(store: Store, version: Version) -> Any:
@@ -46,9 +52,21 @@ def fitted(store: Store, version: Version) -> Model:
         estimator=load_version(store, version),
         classes=version.classes,
         features=version.features,
+        threshold=version.threshold,
+        fingerprints=fingerprints(store, version),
         parent=version.parent,
+        base=version.base,
         trained_rows=version.trained_rows,
+        parameters=version.parameters,
+        megabytes=version.artifact_bytes / 1e6,
     )
+
+
+def fingerprints(store: Store, version: Version | None) -> np.ndarray | None:
+    """Of the rows that a version learned from; None where that was not kept."""
+    if version is None or not version.fingerprints_key:
+        return None
+    return rowprints.load(store.get(keys.fingerprints(version.model, version.version)))
 
 
 def probe(estimator: Any, version: Version, rows: Shard) -> None:

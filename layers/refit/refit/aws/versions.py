@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Any
 
-from refit import artifact
+from refit import artifact, canonical, rowprints
 from refit.aws import keys
 from refit.aws.runtime import App, utc_now
 from refit.models import ModelSpec
+from refit.provenance import code_version
 from refit.records import Version
 from refit.trial import Model
 
@@ -29,6 +32,10 @@ def record(app: App, spec: ModelSpec, model: Model, *, version: str, **facts: An
     if not app.store.put_once(keys.artifact(spec.name, sha256), data):
         # Of a pruned version, perhaps, and about to be deleted: prune deletes only what lay there before.
         app.store.put(keys.artifact(spec.name, sha256), data)
+    if model.fingerprints is not None:
+        key = keys.fingerprints(spec.name, version)
+        app.store.put_once(key, rowprints.dump(model.fingerprints))
+        facts["fingerprints_key"] = key
     return app.registry.add_version(
         Version(
             version=version,
@@ -41,6 +48,11 @@ def record(app: App, spec: ModelSpec, model: Model, *, version: str, **facts: An
             candidate=model.candidate,
             parent=model.parent,
             trained_rows=model.trained_rows,
+            base=model.base,
+            threshold=model.threshold,
+            parameters=dict(model.parameters),
+            canonical=canonical.digest(model.estimator),
+            code_version=code_version(spec),
             spec_digest=spec.digest,
             libraries=libraries(),
             seed=spec.training.seed,
@@ -51,6 +63,16 @@ def record(app: App, spec: ModelSpec, model: Model, *, version: str, **facts: An
 
 
 def libraries() -> dict[str, str]:
-    """Versions of what a fitted model depends on."""
+    """Versions of what a fitted model depends on, and the kind of CPU it was fitted on."""
     names = ("numpy", "pandas", "scikit-learn", "scipy", "skops")
-    return {"python": platform.python_version(), **{name: installed(name) for name in names}}
+    found = {name: installed(name) for name in names}
+    return {"python": platform.python_version(), **found, "cpu": _cpu()}
+
+
+def _cpu() -> str:
+    """Linear algebra picks its instructions, and with them its last bits, by the CPU's model."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{platform.machine()} {line.partition(':')[2].strip()}"
+    return f"{platform.machine()} {platform.processor()}".strip()
