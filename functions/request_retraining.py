@@ -19,8 +19,8 @@ from refit.policy import (
     Knock,
     Resumed,
     Scored,
+    Shown,
     State,
-    Tested,
     Tried,
     Trigger,
     decide,
@@ -178,10 +178,10 @@ def _scored(qualities: Sequence[Quality], version: str) -> tuple[Scored, ...]:
     return tuple(sorted(found, key=lambda each: each.at))
 
 
-def _tested(champion: Version | None) -> Tested | None:
+def _tested(champion: Version | None) -> Shown | None:
     if champion is None or champion.tested_score is None or champion.tested_low is None:
         return None
-    return Tested(champion.tested_score, champion.tested_low, champion.tested_rows)
+    return Shown(champion.tested_score, champion.tested_low, champion.tested_rows)
 
 
 def _as_it_stands(run: Run, generation: int, uploads: Sequence[Upload], spec: ModelSpec, app: App) -> Resumed:

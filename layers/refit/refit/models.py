@@ -53,8 +53,8 @@ class Gates:
     metric: str
     min_score: float | None = None  # absolute; decides alone for a first model
     margin: float = 0.0  # the gain's lower bound must exceed it
-    confidence: float = 0.95  # one-sided
-    min_test_rows: int = 200
+    confidence: float = 0.7  # one-sided
+    min_test_rows: int = 100
     refresh_margin: float | None = None  # what may be lost by a run that an interval started
     slices: tuple[str, ...] = ()  # columns whose slices are always looked at
     slice_margin: float | None = (
@@ -77,7 +77,7 @@ class Search:
 @dataclass(frozen=True)
 class Training:
     candidates: tuple[str, ...] = ("full",)
-    recent_rows: int = 100_000  # what the candidate "recent" learns from
+    recent_rows: int | None = None  # what the candidate "recent" learns from; None: the newest quarter
     test_share: float = 0.4  # newest share of the rows new to the champion
     selection_share: float = 0.2  # the share before it; only with several candidates
     seed: int = 0
@@ -418,7 +418,7 @@ class _Reader:
             self.mistake("training.test_share", "must lie between 0 and 1")
         if not 0 < training.selection_share < 1 - training.test_share:
             self.mistake("training.selection_share", "must be above 0 and leave rows beside test_share")
-        if training.recent_rows < 1:
+        if training.recent_rows is not None and training.recent_rows < 1:
             self.mistake("training.recent_rows", "must be at least 1")
         if not 0 <= training.seed < 2**32:
             self.mistake("training.seed", "must be from 0 to 4294967295")

@@ -14,15 +14,18 @@ from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.records import TESTED_LOW
 
-# When drift or quality speak, an eighth of what was known is enough to look, and never more than four usual uploads.
-SIGNAL_SHARE, SIGNAL_UPLOADS = 0.125, 4
+# When drift or quality speak, this share of what was known is enough to look, and so many usual uploads always are.
+SIGNAL_SHARE, SIGNAL_UPLOADS = 0.12, 4
 MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL_SHARE
 WORTHWHILE = (
     0.01  # of what the champion has over the trivial baseline: a gain that shows that the world moves
 )
 COLLAPSE = 0.5  # share of that whose loss is looked at at once
 Z_LOW = -NormalDist().inv_cdf(TESTED_LOW)
-MOST_PATIENCE = 8  # how many times longer signals are waited for at most after runs that kept the champion
+PATIENCE, MOST_PATIENCE = (
+    1.5,
+    8.0,
+)  # how many times longer signals are waited for after each run that kept the champion
 
 
 class Trigger(StrEnum):
@@ -92,7 +95,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Shown:
     """A score on a test block, and what sampling alone may make of it."""
 
     score: float
@@ -136,7 +139,7 @@ class State:
     resumes: Resumed | None = None
     runs: Sequence[Tried] = ()  # those that have ended, oldest first
     scored: Sequence[Scored] = ()  # of this champion, oldest first
-    tested: Tested | None = None  # what the champion showed when it was tested
+    tested: Shown | None = None  # what the champion showed when it was tested
 
     @property
     def last(self) -> Tried | None:
@@ -280,18 +283,23 @@ def signal_due(state: State) -> int:
     """Rows after the last run at which drift or a fallen score start one: waits longer after each that kept the champion."""
     if state.last is None:
         return 0
+    most = SIGNAL_UPLOADS * _usual(state)
+    return math.ceil(min(SIGNAL_SHARE * state.last.rows, most) * _patience(state))
+
+
+def _usual(state: State) -> int:
+    """Rows of a usual upload: the median."""
     rows = sorted(upload.rows for upload in state.inputs)
-    usual = rows[len(rows) // 2]
-    return min(math.ceil(SIGNAL_SHARE * state.last.rows), SIGNAL_UPLOADS * usual) * _patience(state)
+    return rows[len(rows) // 2]
 
 
-def _patience(state: State) -> int:
+def _patience(state: State) -> float:
     kept = 0
     for run in reversed(state.runs[1:]):
         if run.promoted:
             break
         kept += 1
-    return min(2**kept, MOST_PATIENCE)
+    return min(PATIENCE**kept, MOST_PATIENCE)
 
 
 def shortfall(state: State, but: str = "") -> list[Scored]:
@@ -306,7 +314,7 @@ def collapsed(state: State, scored: Scored) -> bool:
     return bool(lift and state.tested and state.tested.score - scored.score > COLLAPSE * lift)
 
 
-def rows_to_prove(gain: float, tested: Tested, spec: ModelSpec) -> int:
+def rows_to_prove(gain: float, tested: Shown, spec: ModelSpec) -> int:
     """New rows whose test block would show a gain of that size.
 
     Two models that share most of what they know err together, so their difference spreads about as one score does.
@@ -355,7 +363,7 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
         at_once = collapsed(state, worst) and _patience(state) == 1
         if state.tested:
             gain = state.tested.score - worst.score
-            needed = min(rows_to_prove(gain, state.tested, spec), signal or new_rows)
+            needed = min(rows_to_prove(gain, state.tested, spec), SIGNAL_UPLOADS * _usual(state))
         if at_once or state.untried >= signal:
             reasons.append(told)
         else:

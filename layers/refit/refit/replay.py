@@ -21,7 +21,7 @@ from refit.errors import NotEnoughData, RefitError, TrainingError
 from refit.evaluation import Evaluation, quality_floor, trivial_predictions
 from refit.metrics import METRICS, Task, score
 from refit.models import ModelSpec
-from refit.policy import Answer, Knock, Scored, State, Tested, Tried, Trigger, decide, interval_due, lift_of
+from refit.policy import Answer, Knock, Scored, Shown, State, Tried, Trigger, decide, interval_due, lift_of
 from refit.profile import merge
 from refit.shard import Shard
 from refit.training import Dataset, assemble, encode_labels, fit, frame_of_shard, predict, split
@@ -48,11 +48,11 @@ class File:
 @dataclass(frozen=True)
 class Policy:
     """`refit`: decide and gates. `never`: the first model stays. `periodic`: a refit after every `every` batches,
-    on all history or its newest `window` rows, without comparison. `always` is periodic:1."""
+    on all history or what the candidate "recent" learns from, without comparison. `always` is periodic:1."""
 
     name: str
     every: int = 0
-    window: int = 0
+    recent: bool = False
 
     @property
     def decides(self) -> bool:
@@ -372,11 +372,11 @@ class _World:
             tested=self._tested(),
         )
 
-    def _tested(self) -> Tested | None:
+    def _tested(self) -> Shown | None:
         found = self.tested
         if found is None or found.challenger_score is None or found.challenger_low is None:
             return None
-        return Tested(found.challenger_score, found.challenger_low, found.test_rows)
+        return Shown(found.challenger_score, found.challenger_low, found.test_rows)
 
     def _run(self, batch: Batch, trigger: Trigger) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
@@ -443,8 +443,8 @@ class _World:
             return replace(batch, decision=Answer.SKIP)
         data = self._dataset(range(len(self.files)), [False] * len(self.files))
         index = np.arange(len(data.labels))
-        if self.policy.window:
-            index = index[-self.policy.window :]
+        if self.policy.recent and self.champion:
+            index = index[-trial.recent_rows(self.spec, len(index)) :]
         self.retrainings += 1
         self.spent += costs.of_fit(len(index))
         told = (
@@ -488,9 +488,8 @@ def policies_to_compare(spec: ModelSpec, batches: int) -> list[Policy]:
     found += [Policy(f"periodic:{n}", every=n) for n in every]
     if "recent" in spec.training.candidates:
         window = spec.training.recent_rows
-        found += [
-            Policy(f"periodic:{n} on the newest {window} rows", every=n, window=window) for n in (1, *every)
-        ]
+        words = f"the newest {window} rows" if window else "the newest quarter"
+        found += [Policy(f"periodic:{n} on {words}", every=n, recent=True) for n in (1, *every)]
     return found
 
 
