@@ -375,7 +375,7 @@ def quality_floor(
         total, together = total + rows_before, together + score_before * rows_before
         lowest = tested - spread * math.sqrt(1 / tested_rows + 1 / total)
         floors.append((lowest * total - together) / rows)
-    return max(floors)
+    return min(tested, max(floors))  # after bad batches too, a score as good as the tested one is good
 
 
 def _test_rows(n: int, gates: Gates) -> Gate:

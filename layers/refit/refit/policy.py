@@ -22,6 +22,7 @@ WORTHWHILE = (
 )
 COLLAPSE = 0.5  # share of that whose loss is looked at at once
 Z_LOW = -NormalDist().inv_cdf(TESTED_LOW)
+AT_ONCE = 3  # runs that keep a champion which has collapsed; from then on it waits for rows as other signals do
 PATIENCE, MOST_PATIENCE = (
     1.5,
     8.0,
@@ -294,12 +295,17 @@ def _usual(state: State) -> int:
 
 
 def _patience(state: State) -> float:
+    return min(PATIENCE ** _kept(state), MOST_PATIENCE)
+
+
+def _kept(state: State) -> int:
+    """Runs since the last promotion."""
     kept = 0
     for run in reversed(state.runs[1:]):
         if run.promoted:
             break
         kept += 1
-    return min(PATIENCE**kept, MOST_PATIENCE)
+    return kept
 
 
 def shortfall(state: State, but: str = "") -> list[Scored]:
@@ -360,7 +366,7 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
             f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned from, below "
             f"{worst.floor:.4f}{tested}"
         )
-        at_once = collapsed(state, worst) and _patience(state) == 1
+        at_once = collapsed(state, worst) and _kept(state) <= AT_ONCE
         if state.tested:
             gain = state.tested.score - worst.score
             needed = min(rows_to_prove(gain, state.tested, spec), SIGNAL_UPLOADS * _usual(state))
