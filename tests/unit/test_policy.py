@@ -385,7 +385,7 @@ def test_what_the_last_run_knew_of_is_not_told_again():
     assert decide(knock(), before, SPEC, NOW).answer is Answer.SKIP
 
 
-def test_a_collapse_does_not_wait_for_rows_unless_a_run_kept_the_champion_since():
+def test_a_collapse_does_not_wait_for_rows_until_many_runs_have_kept_the_champion():
     # The signal would wait for 1,500 of 1,500-row uploads: 0.12 * 40,000 = 4,800 capped at 6,000.
     lifted = tried(40_000, lift=0.3)
     wide = Shown(0.80, 0.70, 1000)
@@ -399,8 +399,15 @@ def test_a_collapse_does_not_wait_for_rows_unless_a_run_kept_the_champion_since(
 
     assert decide(knock(), after(bad, lifted), SPEC, NOW).answer is Answer.SKIP  # lost 0.14 of 0.3
     assert decide(knock(), after(far, lifted), SPEC, NOW).answer is Answer.RETRAIN  # lost 0.16
-    kept = tried(40_000, promoted=False)
-    assert decide(knock(), after(far, lifted, kept), SPEC, NOW).answer is Answer.SKIP
+    kept = [tried(40_000, promoted=False, started_at=far.at) for _ in range(6)]
+    again = replace(far, at="2024-07-01T00:00:00Z")
+    assert (
+        decide(knock(), replace(after(far, lifted, *kept[:5]), scored=[far, again]), SPEC, NOW).answer
+        == "retrain"
+    )
+    assert (
+        decide(knock(), replace(after(far, lifted, *kept), scored=[far, again]), SPEC, NOW).answer == "skip"
+    )
 
 
 def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():

@@ -43,6 +43,7 @@ SPEC = ModelSpec(
 ROWS = 600
 NEVER, ALWAYS = Policy("never"), Policy("always", every=1)
 REFIT = Policy("refit")
+SEVERAL = replace(SPEC, training=Training(candidates=("full", "transfer")))
 
 
 def batch(number: int, weights: tuple[float, float], rows: int = ROWS, seed: int = 0) -> File:
@@ -61,13 +62,13 @@ def stream(n: int, change: int | None = None) -> list[File]:
     return [batch(i, (1.0, 0.3) if change is None or i < change else (-1.0, 0.3)) for i in range(n)]
 
 
-STILL = stream(16)
+STILL = stream(4)
 CHANGED = stream(14, change=8)
 
 
 @pytest.fixture(scope="module")
 def changed():
-    return {policy.name: replay(CHANGED, SPEC, policy) for policy in (REFIT, NEVER, ALWAYS)}
+    return {policy.name: replay(CHANGED, SEVERAL, policy) for policy in (REFIT, NEVER, ALWAYS)}
 
 
 def test_a_change_is_answered_at_once_and_the_champion_recovers(changed):
@@ -75,16 +76,20 @@ def test_a_change_is_answered_at_once_and_the_champion_recovers(changed):
     assert batches[8].batch_score < 0.5 < 0.75 < batches[7].batch_score
     assert batches[8].decision == "retrain"
     assert any("that it had not learned from" in reason for reason in batches[8].reasons)
-    assert batches[8].version != batches[7].version
-    # Within three batches it is nearly as good as before, and better than who refits on all history.
-    assert max(each.batch_score for each in batches[9:12]) > 0.7
-    assert changed["refit"].summary.score > changed["never"].summary.score + 0.15
+    # The newest rows are tested on, not learned from, so it takes some batches of the new kind; a model that
+    # learned from them serves then, and is as good as the one before the change was.
+    assert batches[11].version != batches[7].version
+    assert min(each.batch_score for each in batches[12:]) > 0.75
+    assert changed["refit"].summary.score > changed["never"].summary.score + 0.05
+    # Who refits on all history has not recovered by then.
+    assert max(each.batch_score for each in changed["always"].batches[9:13]) < 0.5
 
 
 def test_where_nothing_changes_there_are_next_to_no_runs_and_nothing_is_lost():
-    still, never = replay(STILL, SPEC, REFIT).summary, replay(STILL, SPEC, NEVER).summary
-    assert still.retrainings <= 5  # of 16: the first, and those when there was twice as much to know
-    assert still.score >= never.score - 0.001
+    still = [batch(i, (1.0, 0.3), rows=2500) for i in range(12)]
+    told, never = replay(still, SPEC, REFIT).summary, replay(still, SPEC, NEVER).summary
+    assert told.retrainings <= 3  # of 12: the first, and those when there was twice as much to know
+    assert told.score >= never.score
 
 
 def test_the_score_is_of_predictions_made_before_anyone_learned_from_the_batch(changed):
@@ -97,7 +102,7 @@ def test_the_score_is_of_predictions_made_before_anyone_learned_from_the_batch(c
 
 
 def test_what_comes_later_changes_nothing_of_what_was_told_before(changed):
-    shorter = replay(CHANGED[:8], SPEC, REFIT)
+    shorter = replay(CHANGED[:8], SEVERAL, REFIT)
     assert shorter.batches == changed["refit"].batches[:8]
 
 
@@ -209,7 +214,7 @@ def test_a_regression_is_replayed_too():
             }
         )
         files.append(File(f"{i}", f"{i}", validate_table(table, spec.contract)))
-    assert replay(files, spec, REFIT).summary.score > 0.9
+    assert replay(files, spec, REFIT).summary.score > 0.85
     assert baselines(files, spec)["mean"] < 0.01
 
 

@@ -14,19 +14,14 @@ from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.records import TESTED_LOW
 
-# When drift or quality speak, this share of what was known is enough to look, and so many usual uploads always are.
+# When drift or a fallen score speaks, this share of what was known is enough to look; so many usual uploads always are.
 SIGNAL_SHARE, SIGNAL_UPLOADS = 0.12, 4
+PATIENCE, MOST_PATIENCE = 1.5, 8.0  # how many times longer after each run that kept the champion
 MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL_SHARE
-WORTHWHILE = (
-    0.01  # of what the champion has over the trivial baseline: a gain that shows that the world moves
-)
-COLLAPSE = 0.5  # share of that whose loss is looked at at once
+# Shares of what the champion has over the trivial baseline: a gain that shows that there is something to learn, and a
+# loss that is looked at without waiting for rows, in so many runs.
+WORTHWHILE, COLLAPSE, AT_ONCE = 0.01, 0.5, 6
 Z_LOW = -NormalDist().inv_cdf(TESTED_LOW)
-AT_ONCE = 3  # runs that keep a champion which has collapsed; from then on it waits for rows as other signals do
-PATIENCE, MOST_PATIENCE = (
-    1.5,
-    8.0,
-)  # how many times longer signals are waited for after each run that kept the champion
 
 
 class Trigger(StrEnum):
@@ -295,17 +290,17 @@ def _usual(state: State) -> int:
 
 
 def _patience(state: State) -> float:
-    return min(PATIENCE ** _kept(state), MOST_PATIENCE)
-
-
-def _kept(state: State) -> int:
-    """Runs since the last promotion."""
     kept = 0
     for run in reversed(state.runs[1:]):
         if run.promoted:
             break
         kept += 1
-    return kept
+    return min(PATIENCE**kept, MOST_PATIENCE)
+
+
+def _runs_since_collapse(state: State) -> int:
+    first = next(scored.at for scored in state.scored if collapsed(state, scored))
+    return sum(run.started_at >= first for run in state.runs)
 
 
 def shortfall(state: State, but: str = "") -> list[Scored]:
@@ -366,7 +361,7 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
             f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned from, below "
             f"{worst.floor:.4f}{tested}"
         )
-        at_once = collapsed(state, worst) and _kept(state) <= AT_ONCE
+        at_once = collapsed(state, worst) and _runs_since_collapse(state) < AT_ONCE
         if state.tested:
             gain = state.tested.score - worst.score
             needed = min(rows_to_prove(gain, state.tested, spec), SIGNAL_UPLOADS * _usual(state))
