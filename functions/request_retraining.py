@@ -25,6 +25,7 @@ from refit.policy import (
     Trigger,
     decide,
     lift_of,
+    to_train,
 )
 from refit.records import Answered, Quality, Run, RunStatus, Slot, Version
 
@@ -88,6 +89,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     everything = registry.uploads(model)
     uploads = effective(everything)
     resumed = runs.existing(registry, model, knock.resumes) if knock.resumes else None
+    known = registry.version(model, version) if version else None
     state = State(
         inputs=uploads,
         inputs_digest=inputs_digest([upload.batch_id for upload in uploads], spec.digest),
@@ -101,7 +103,8 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
         runs=_tried(registry.runs(model)),
         scored=_scored(registry.qualities(model), version),
-        tested=_tested(registry.version(model, version) if version else None),
+        tested=_tested(known),
+        made_as=known.candidate if known else "",
     )
     decision = decide(knock, state, spec, now)
     run = None
@@ -122,8 +125,9 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
             frozen = {name: getattr(resumed, name) for name in FROZEN}
             run = replace(fresh, resumes=resumed.run_id, **frozen)
         else:
-            known = registry.version(model, version) if version else None
-            key, inputs_of_run = inputs.freeze(app.store, spec, uploads, learned, version, generation, known)
+            key, inputs_of_run = inputs.freeze(
+                app.store, spec, uploads, learned, version, generation, known, to_train(decision, spec)
+            )
             run = replace(
                 fresh,
                 inputs_key=key,

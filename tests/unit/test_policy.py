@@ -25,6 +25,7 @@ from refit.policy import (
     rows_to_prove,
     signal_due,
     sufficient,
+    to_train,
 )
 
 NOW = "2024-07-01T12:00:00Z"
@@ -408,6 +409,21 @@ def test_a_collapse_does_not_wait_for_rows_until_many_runs_have_kept_the_champio
     assert (
         decide(knock(), replace(after(far, lifted, *kept), scored=[far, again]), SPEC, NOW).answer == "skip"
     )
+
+
+def test_after_a_collapse_models_of_the_newest_rows_compete_where_nothing_else_was_declared():
+    far = replace(fell(0.64), floor=0.70)
+    past = state(scored=[far], tested=Shown(0.80, 0.70, 1000), runs=[tried(4000, lift=0.3)])
+    decision = decide(knock(), past, SPEC, NOW)
+    assert to_train(decision, SPEC).training.candidates == ("full", "recent", "transfer")
+    declared = replace(SPEC, training=Training(candidates=("recent",)))
+    assert to_train(decision, declared) is declared
+    # 250 rows fill a test block of 100 rows and a selection block of 50; a test block alone needs no fewer here.
+    assert to_train(replace(decision, new_rows=249), SPEC) is SPEC
+    near = decide(knock(), replace(past, scored=[replace(far, score=0.66)]), SPEC, NOW)
+    assert to_train(near, SPEC) is SPEC
+    after = decide(knock(), replace(past, scored=[replace(far, score=0.66)], made_as="transfer"), SPEC, NOW)
+    assert to_train(after, SPEC).training.candidates == ("full", "recent", "transfer")
 
 
 def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():

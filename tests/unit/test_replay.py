@@ -43,7 +43,6 @@ SPEC = ModelSpec(
 ROWS = 600
 NEVER, ALWAYS = Policy("never"), Policy("always", every=1)
 REFIT = Policy("refit")
-SEVERAL = replace(SPEC, training=Training(candidates=("full", "transfer")))
 
 
 def batch(number: int, weights: tuple[float, float], rows: int = ROWS, seed: int = 0) -> File:
@@ -68,7 +67,7 @@ CHANGED = stream(14, change=8)
 
 @pytest.fixture(scope="module")
 def changed():
-    return {policy.name: replay(CHANGED, SEVERAL, policy) for policy in (REFIT, NEVER, ALWAYS)}
+    return {policy.name: replay(CHANGED, SPEC, policy) for policy in (REFIT, NEVER, ALWAYS)}
 
 
 def test_a_change_is_answered_at_once_and_the_champion_recovers(changed):
@@ -102,7 +101,7 @@ def test_the_score_is_of_predictions_made_before_anyone_learned_from_the_batch(c
 
 
 def test_what_comes_later_changes_nothing_of_what_was_told_before(changed):
-    shorter = replay(CHANGED[:8], SEVERAL, REFIT)
+    shorter = replay(CHANGED[:8], SPEC, REFIT)
     assert shorter.batches == changed["refit"].batches[:8]
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from statistics import NormalDist
 
 from refit import costs, schedule
 from refit.batches import Upload
-from refit.models import ModelSpec
+from refit.models import ModelSpec, Training
 from refit.records import TESTED_LOW
 
 # When drift or a fallen score speaks, this share of what was known is enough to look; so many usual uploads always are.
@@ -21,6 +21,7 @@ MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL
 # Shares of what the champion has over the trivial baseline: a gain that shows that there is something to learn, and a
 # loss that is looked at without waiting for rows, in so many runs.
 WORTHWHILE, COLLAPSE, AT_ONCE = 0.01, 0.5, 6
+AFTER_COLLAPSE = ("full", "recent", "transfer")
 Z_LOW = -NormalDist().inv_cdf(TESTED_LOW)
 
 
@@ -136,6 +137,7 @@ class State:
     runs: Sequence[Tried] = ()  # those that have ended, oldest first
     scored: Sequence[Scored] = ()  # of this champion, oldest first
     tested: Shown | None = None  # what the champion showed when it was tested
+    made_as: str = ""  # the candidate that became the champion
 
     @property
     def last(self) -> Tried | None:
@@ -162,6 +164,7 @@ class Decision:
     reasons: tuple[str, ...]
     look_again_at: str | None = None
     new_rows: int = field(default=0)
+    past_misleads: bool = False  # the champion collapsed, or is one that was made since; see `to_train`
 
 
 def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
@@ -210,6 +213,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
             Answer.SKIP,
             f"{new_rows} new rows, {new_rows + missing} are needed to prove a gain: {missing} are missing",
         )
+    fell = False
     asked = {knock.trigger, knock.waited} & {Trigger.ON_DEMAND, Trigger.BACKFILL}
     if state.champion is None:
         reasons = [f"no champion yet and {new_rows} rows to learn from"]
@@ -219,7 +223,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         reasons = [f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"]
     else:
         found = _evidence(knock, state, spec, new_rows)
-        reasons = list(found.reasons)
+        reasons, fell = list(found.reasons), found.collapsed
         if not reasons:
             return answer(Answer.SKIP, *found.quiet)
         if new_rows < found.needed and not knock.force:
@@ -238,7 +242,19 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
             return answer(which, told + of_what, *reasons, again=again)
     if not knock.force and (spent := _spent(state, spec, now)):
         return answer(Answer.WAIT, spent, *reasons, again=_next_month(now))
-    return answer(Answer.RETRAIN, *reasons)
+    misleads = fell or state.made_as in AFTER_COLLAPSE[1:]
+    return replace(answer(Answer.RETRAIN, *reasons), past_misleads=misleads)
+
+
+def to_train(decision: Decision, spec: ModelSpec) -> ModelSpec:
+    """The declaration with the candidates of a run.
+
+    Where the champion has collapsed, all history would teach what no longer holds. Then, and as long as such a one
+    serves, models that begin with the newest rows compete as well, if people have declared no candidates of their own and the rows are enough to choose.
+    """
+    more = replace(spec, training=replace(spec.training, candidates=AFTER_COLLAPSE))
+    undeclared = spec.training.candidates == Training().candidates
+    return more if decision.past_misleads and undeclared and decision.new_rows >= sufficient(more) else spec
 
 
 def sufficient(spec: ModelSpec, several: bool = True) -> int:
@@ -335,12 +351,13 @@ class _Evidence:
     quiet: tuple[str, ...] = ()
     needed: int = 0
     gain: float = 0.0
+    collapsed: bool = False
 
 
 def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Evidence:
     """What speaks for a retraining and what does not yet, in words and numbers."""
     triggers, reasons, quiet = spec.triggers, [], []
-    signal, gain, needed = signal_due(state), 0.0, 0
+    signal, gain, needed, fell = signal_due(state), 0.0, 0, False
     waiting = f"{state.untried} rows since {state.last.run_id}, {signal} are waited for" if state.last else ""
     if knock.drifted and triggers.drift:
         told = f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3])
@@ -361,7 +378,8 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
             f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned from, below "
             f"{worst.floor:.4f}{tested}"
         )
-        at_once = collapsed(state, worst) and _runs_since_collapse(state) < AT_ONCE
+        fell = collapsed(state, worst)
+        at_once = fell and _runs_since_collapse(state) < AT_ONCE
         if state.tested:
             gain = state.tested.score - worst.score
             needed = min(rows_to_prove(gain, state.tested, spec), SIGNAL_UPLOADS * _usual(state))
@@ -390,7 +408,7 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
     if knock.trigger is Trigger.PENDING:
         reasons.append(f"pending since {knock.at}: {knock.reason}")
     if reasons:
-        return _Evidence((*reasons, f"{new_rows} new rows"), needed=needed, gain=gain)
+        return _Evidence((*reasons, f"{new_rows} new rows"), (), needed, gain, fell)
     quiet.append(
         f"{state.untried} new rows of the {min(marks)} that start a retraining"
         if marks

@@ -21,7 +21,19 @@ from refit.errors import NotEnoughData, RefitError, TrainingError
 from refit.evaluation import Evaluation, quality_floor, trivial_predictions
 from refit.metrics import METRICS, Task, score
 from refit.models import ModelSpec
-from refit.policy import Answer, Knock, Scored, Shown, State, Tried, Trigger, decide, interval_due, lift_of
+from refit.policy import (
+    Answer,
+    Knock,
+    Scored,
+    Shown,
+    State,
+    Tried,
+    Trigger,
+    decide,
+    interval_due,
+    lift_of,
+    to_train,
+)
 from refit.profile import merge
 from refit.shard import Shard
 from refit.training import Dataset, assemble, encode_labels, fit, frame_of_shard, predict, split
@@ -322,7 +334,9 @@ class _World:
             answers.append(decision)
             if decision.answer is Answer.RETRAIN:
                 return self._run(
-                    replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons), knock.trigger
+                    replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons),
+                    knock.trigger,
+                    to_train(decision, self.spec),
                 )
         answer = Answer.WAIT if any(a.answer is Answer.WAIT for a in answers) else Answer.SKIP
         reasons = dict.fromkeys(reason for each in answers for reason in each.reasons)
@@ -370,6 +384,7 @@ class _World:
             runs=tuple(self.tried),
             scored=tuple(self.scored),
             tested=self._tested(),
+            made_as=model.candidate if model else "",
         )
 
     def _tested(self) -> Shown | None:
@@ -378,16 +393,16 @@ class _World:
             return None
         return Shown(found.challenger_score, found.challenger_low, found.test_rows)
 
-    def _run(self, batch: Batch, trigger: Trigger) -> Batch:
+    def _run(self, batch: Batch, trigger: Trigger, spec: ModelSpec) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
         self.retrainings += 1
         run_id = f"run-{self.retrainings:08d}"
         self.last_digest = self._state().inputs_digest
         rows = sum(upload.rows for upload in self.uploads)
-        candidates = len(self._candidates())
+        candidates = len(self._candidates(spec))
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child = self._trial(refresh=trigger is Trigger.INTERVAL)
+            judged, child = self._trial(self._candidates(spec), refresh=trigger is Trigger.INTERVAL)
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
@@ -406,12 +421,11 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self, refresh: bool) -> tuple[Judgement, Model | None]:
+    def _trial(self, candidates: Sequence[str], refresh: bool) -> tuple[Judgement, Model | None]:
         """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better."""
         spec, champion = self.spec, self.champion
         order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
         data = self._dataset(order, [self.uploads[i].batch_id in self.learned for i in order])
-        candidates = self._candidates()
         blocks = split(data, spec, len(candidates))
         trained: dict[str, Model] = {}
         failures = []
@@ -427,8 +441,8 @@ class _World:
             return judged, None
         return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
 
-    def _candidates(self) -> tuple[str, ...]:
-        return trial.applicable(self.spec, sum(upload.rows for upload in self.uploads), self.champion)
+    def _candidates(self, spec: ModelSpec) -> tuple[str, ...]:
+        return trial.applicable(spec, sum(upload.rows for upload in self.uploads), self.champion)
 
     def _dataset(self, order: Sequence[int], seen: Sequence[bool]) -> Dataset:
         shards = [self.files[i].verdict.shard for i in order]
