@@ -217,6 +217,27 @@ def test_a_regression_is_replayed_too():
     assert baselines(files, spec)["mean"] < 0.01
 
 
+def test_the_second_class_of_numbers_is_the_higher_one():
+    """10 comes before 2 as text; f1 is of the second class all the same."""
+    columns = (*COLUMNS[:3], Column("y", ColumnType.INTEGER))
+    spec = replace(SPEC, contract=Contract(columns, "y", time="at"), gates=Gates("f1"))
+    files = []
+    for i in range(3):
+        shard = STILL[i].verdict.shard
+        table = pa.table(
+            {
+                "at": pa.array(shard.columns["at"], pa.timestamp("ns", "UTC")),
+                "a": shard.columns["a"],
+                "b": shard.columns["b"],
+                "y": np.where(shard.columns["a"] > 1, 10, 2),
+            }
+        )
+        files.append(File(f"{i}", f"{i}", validate_table(table, spec.contract)))
+    assert replay(files, spec, NEVER).summary.score > 0.9
+    # Whoever always says the frequent 2 is never right about 10.
+    assert baselines(files, spec)["majority class"] == 0
+
+
 @pytest.mark.parametrize("text", ["", "sometimes", "periodic", "periodic:0", "periodic:-1", "periodic:x"])
 def test_other_policies_are_none(text):
     assert parse_policy(text) is None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -171,9 +171,19 @@ def _trivial(past: np.ndarray, n: int, spec: ModelSpec) -> tuple[dict[str, np.nd
     needs = METRICS[spec.gates.metric].needs
     if spec.task is Task.REGRESSION:
         return trivial_predictions(past, n, spec.task, needs, 0), ()
-    names, labels = np.unique(past.astype(str), return_inverse=True)
+    found, codes = np.unique(past.astype(str), return_inverse=True)
+    names = _ordered(found.tolist())
+    labels = np.array([names.index(name) for name in found.tolist()])[codes]
     # A column for each class that is known, of two classes too.
-    return trivial_predictions(labels, n, Task.MULTICLASS, needs, len(names)), tuple(names.tolist())
+    return trivial_predictions(labels, n, Task.MULTICLASS, needs, len(names)), tuple(names)
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    """Classes as training orders them, numbers by value: which is the second one matters to some metrics."""
+    try:
+        return sorted(names, key=float)
+    except ValueError:
+        return sorted(names)
 
 
 def _accepted(files: Sequence[File]) -> list[File]:
@@ -212,7 +222,7 @@ class _Pool:
         spec, truth = self.spec, np.concatenate(self.truth)
         if spec.task is Task.REGRESSION:
             return _finite(score(spec.gates.metric, truth, np.concatenate([p for p, _ in self.predicted])))
-        classes = sorted({*truth.tolist(), *(name for _, names in self.predicted for name in names)})
+        classes = _ordered({*truth.tolist(), *(name for _, names in self.predicted for name in names)})
         place = {name: i for i, name in enumerate(classes)}
         joint = []
         for predicted, names in self.predicted:
