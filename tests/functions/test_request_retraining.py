@@ -277,8 +277,7 @@ def test_the_end_of_a_run_that_nobody_recorded_is_refused(stack):
 
 
 # ---------------------------------------------------------------- what the door remembers
-def test_a_bad_score_of_an_earlier_batch_is_remembered_with_what_the_champion_was_tested_at(stack, declare):
-    declare(growth=0)
+def test_a_bad_score_of_an_earlier_batch_is_remembered_with_what_the_champion_was_tested_at(stack):
     champion = stack.promoted("flights", "2013-01.parquet", flights(400))
     registry = stack.app.registry
     (run,) = registry.runs("flights")
@@ -299,7 +298,7 @@ def test_a_bad_score_of_an_earlier_batch_is_remembered_with_what_the_champion_wa
 
 
 def test_a_run_that_has_ended_starts_a_cooldown_of_the_datas_time(stack, declare):
-    declare(cooldown="40 days", growth=0)
+    declare(cooldown="40 days")
     stack.promoted("flights", "2013-01.parquet", flights(400))
     upload = stack.upload("2013-02.parquet", flights(400, month=2))  # a month later
     answer = stack.call("request_retraining", drift_checked(stack, upload, drifted=["distance moved"]))
