@@ -216,40 +216,59 @@ def rows(stream: Stream, folder: Path | None) -> Iterator[str]:
         )
     for name, score in replay.baselines(files, spec).items():
         yield f"| {stream.name} | baseline: {name} | {'-' if score is None else f'{score:.4f}'} | | | | |"
-    yield f"goal of {stream.name}: {verdict(stream.goal, done)}"
+    yield f"* goal of {stream.name}: {verdict(stream.goal, done)}"
 
 
-def page(chosen: list[Stream], folder: Path | None) -> str:
-    table, goals, missing = [], [], []
+def page(chosen: list[Stream], folder: Path | None) -> list[str]:
+    """Lines of the page for these streams."""
+    lines: list[str] = []
     for stream in chosen:
         try:
-            for row in rows(stream, folder):
-                (goals if row.startswith("goal of") else table).append(row)
+            lines += rows(stream, folder)
         except Missing as error:
-            missing.append(f"* {stream.name}: not run, {error}")
+            lines.append(f"* {stream.name}: not run, {error}")
+    return lines
+
+
+def merged(old: list[str], new: list[str]) -> str:
+    """The table and the goals, with the newest lines of each stream in the order of STREAMS."""
+
+    def of(stream: Stream, lines: list[str]) -> list[str]:
+        starts = (f"| {stream.name} |", f"* goal of {stream.name}:", f"* {stream.name}: not run")
+        return [line for line in lines if line.startswith(starts)]
+
+    kept = [line for stream in STREAMS for line in of(stream, new) or of(stream, old)]
     head = [
         "| stream | policy | roc_auc | runs | promotions | AWS cost, $ | estimated seconds |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    return "\n".join([*head, *table, "", *(f"* {goal}" for goal in goals), *missing])
+    table = [line for line in kept if line.startswith("|")]
+    return "\n".join([*head, *table, "", *(line for line in kept if line.startswith("*"))])
+
+
+def write(lines: list[str]) -> None:
+    before, rest = PAGE.read_text().split(BEGIN)
+    old, after = rest.split(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{merged(old.splitlines(), lines)}\n{END}{after}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--write", action="store_true", help="into docs/replay.md")
+    parser.add_argument(
+        "--write", action="store_true", help="into docs/replay.md; streams not run keep their lines"
+    )
     parser.add_argument(
         "--only", nargs="+", metavar="STREAM", help=", ".join(s.name.split()[0] for s in STREAMS)
     )
     parser.add_argument("--folder", type=Path, help="where downloaded packages are")
     args = parser.parse_args()
     chosen = [s for s in STREAMS if not args.only or s.name.split()[0] in args.only]
-    text = page(chosen, args.folder)
-    print(text)
+    lines = page(chosen, args.folder)
+    print(merged([], lines))
     if args.write:
-        before, rest = PAGE.read_text().split(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}")
+        write(lines)
 
 
 if __name__ == "__main__":

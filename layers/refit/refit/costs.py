@@ -15,8 +15,8 @@ USD_PER_TRANSITION = 0.000025
 MEMORY_GB = 3.0  # TrainMemoryMb of template.yaml
 TRANSITIONS = 9  # of an execution with one candidate; each further one adds two
 
-# benchmarks/replay.py --calibrate on two shared cores of 2026-11-23: scikit-learn's histogram gradient boosting with
-# 100 iterations on 17 columns, and its predictions. An estimator of your own may be far from it.
+# Of 2026-11-23: scikit-learn's histogram gradient boosting, 100 iterations on some 18 columns, took 7 to 8 s for a million rows
+# on two whole cores; TrainMemoryMb has less than two. An estimator of your own may be far from it.
 TASK_SECONDS = 4.0  # start, imports, reading of shards, one task
 FIT_SECONDS_PER_MILLION = 13.0
 PREDICT_SECONDS_PER_MILLION = 3.0
