@@ -149,6 +149,7 @@ def _broken_lineage(
         if version.parent and version.parent not in versions:
             yield f"{version.parent!r}, which it was tested as, is not on record"
         needed = {keys.reference(version.model, version.version)} if version.parent else set()
+        needed |= {version.fingerprints_key} - {""}
         for each in inputs.read(app.store, version.inputs_key).batches:
             needed |= {
                 keys.shard(version.model, each.batch_id),

@@ -13,7 +13,7 @@ from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Search, Training, Triggers
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
-from refit.trial import Model, applicable, judge, refit, refuse_unsupported, train
+from refit.trial import Model, applicable, judge, refit, refuse_unsupported, train, tuned_threshold
 
 KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
 SPEC = ModelSpec(
@@ -404,6 +404,14 @@ def test_a_tuned_threshold_scores_better_than_a_half_and_serves(selected):
     assert refit("full", data, spec, None, model).threshold == model.threshold
 
 
+def test_without_a_selection_block_a_threshold_is_tuned_on_rows_that_its_model_did_not_learn_from():
+    """On the newest 100 of 500 rows, with a model of the 400 before."""
+    spec, data = of_f1(threshold="tuned"), data_of(rare(500))
+    before = train("full", data, Blocks(np.arange(400), NONE, NONE), of_f1(), None)
+    expected = tuned_threshold(before, data, np.arange(400, 500), spec)
+    assert train("full", data, everything(data), spec, None).threshold == expected
+
+
 def test_a_given_threshold_is_kept_and_decides_which_class_is_said():
     spec = of_f1(threshold=0.3)
     data = data_of(rare())
@@ -611,6 +619,15 @@ def test_the_time_of_one_row_is_the_median_after_a_warm_up():
     found, _ = judged(data_of(rows(200)), None, slow, clock=lambda: next(ticks))
     assert not found.evaluation.promote
     assert "milliseconds a row: 2, at most 1 allowed" in found.evaluation.reason
+
+
+@pytest.mark.parametrize(("limit", "promote"), [(1.0, True), (0.0001, False)])
+def test_a_model_that_was_not_stored_is_weighed_where_it_matters(limit, promote):
+    spec = replace(SPEC, gates=replace(SPEC.gates, max_megabytes=limit))
+    found, _ = judged(data_of(rows(300)), None, spec)
+    assert found.evaluation.promote is promote
+    assert 0.001 < found.evaluation.megabytes < 0.5
+    assert judged(data_of(rows(300)), None)[0].evaluation.megabytes is None
 
 
 def test_each_candidate_is_told_of():

@@ -85,7 +85,7 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
     from sklearn import metrics as sk
 
     labels = np.arange(n_classes) if n_classes else np.unique(truth)
-    if len(truth) == 0 or (METRICS[metric].needs != "value" and len(np.unique(truth)) < 2):
+    if len(truth) == 0 or (METRICS[metric].needs != "value" and (truth == truth[0]).all()):
         return float("nan")  # one class alone proves nothing: who always says it would be perfect
     if metric in ("r2", "explained_variance") and np.ptp(truth) == 0:
         return float("nan")  # there is no variance to explain

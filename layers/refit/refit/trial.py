@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from refit import rowprints, search, transfer
+from refit import artifact, rowprints, search, transfer
 from refit.errors import ConfigError, TrainingError
 from refit.evaluation import NO_LEAK, Evaluation, Gate, choose, evaluate, slices_of, trivial_predictions
 from refit.metrics import CLASSIFICATION, METRICS, Task, score
@@ -84,7 +84,7 @@ def applicable(spec: ModelSpec, rows: int, champion: Known | None) -> tuple[str,
     names = [name for name in spec.training.candidates if fits or name not in CONTINUED]
     window = recent_rows(spec, rows)
     too_few = spec.training.recent_rows is None and (champion is None or window < spec.gates.min_test_rows)
-    if (rows <= window or too_few) and len(names) > 1:
+    if (rows <= window or too_few) and "full" in names:
         names = [name for name in names if name != "recent"]
     return tuple(names) or ("full",)
 
@@ -317,7 +317,7 @@ def judge(
         proba=proba,
         slices=slices_of(data.rows.take(test), [c.name for c in data.features], spec.gates),
         refresh=refresh,
-        megabytes=challenger.megabytes,
+        megabytes=_megabytes(challenger, spec),
         latency_ms=_latency_ms(challenger, data, test, spec, clock) if clock and len(test) else None,
         notes=_notes(data, len(blocks.test) - len(test), known.equal_by_chance, champion),
     )
@@ -376,6 +376,13 @@ def _predictions(model: Model, data: Dataset, index: np.ndarray, spec: ModelSpec
     return predict(
         model.estimator, frame, spec.task, needs, model.classes, data.classes, threshold=model.threshold
     )
+
+
+def _megabytes(model: Model, spec: ModelSpec) -> float | None:
+    """As an artifact; of a model that was not stored only where it matters."""
+    if model.megabytes is None and spec.gates.max_megabytes is not None:
+        return len(artifact.dump(model.estimator)[0]) / 1e6
+    return model.megabytes
 
 
 def _latency_ms(

@@ -40,6 +40,7 @@ def look(app: App, spec: ModelSpec, now: str) -> Found:
     found = plan(known, spec.retention, now)
     goes = {keys.artifact(model, sha256) for sha256 in found.artifacts}
     goes |= {keys.reference(model, version) for version in found.references}
+    goes |= {keys.fingerprints(model, version) for version in found.references}
     stays = {keys.evaluation(model, run_id) for run_id in found.evaluations_kept}
     reports = (keys.drifts(model), keys.evaluations(model))
 
