@@ -23,6 +23,9 @@ CALIBRATION_BINS = 10
 LEAST_SLICE = 50  # rows
 MOST_SLICES, MOST_VALUES = 100, 20  # in all, and of one category
 QUARTERS = 4
+SLICE_CONFIDENCE = (
+    0.95  # at least: a slice that stops a promotion is proved worse, however little a gain has to be proved
+)
 DEFAULT_SLICE_MARGIN = 0.02  # of the metric's range, or of the champion's score where it has none
 LIMITS = ("max_calibration_error", "max_megabytes", "max_latency_ms")
 NO_LEAK = "no test row was learned from before"
@@ -287,7 +290,7 @@ def _slices(
             gains = gains[np.isfinite(gains)]
             if len(gains) >= RESAMPLES // 2:
                 # The tail that many slices ask for is thinner than 300 draws: a normal one of their spread.
-                corrected = 1 - (1 - gates.confidence) / judged
+                corrected = 1 - (1 - max(gates.confidence, SLICE_CONFIDENCE)) / judged
                 bound = gain + NormalDist().inv_cdf(corrected) * float(np.std(gains))
                 high = _widened(gain, bound, corrected, len(index)) or bound
                 worse = high < -_slice_margin(other, gates)
