@@ -49,7 +49,7 @@ def promoted(metric: str, world: str, candidates: int, seed: int) -> tuple[bool,
     rng = np.random.default_rng([seed, candidates, WORLDS.index(world)])
     truth, said = rows(metric, world, candidates + 1, rng)
     champion, names = said[-1], [str(i) for i in range(candidates)]
-    test, gates = slice(SELECTION, None), Gates(metric, min_test_rows=TEST)
+    test, gates = slice(SELECTION, None), Gates(metric, confidence=0.95, min_test_rows=TEST)
 
     def chosen_on(part: slice) -> int:
         scores = {name: score(metric, truth[part], said[int(name), part], 2) for name in names}

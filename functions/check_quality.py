@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -34,7 +35,8 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     shard = load(app.store.get(keys.shard(model, batch)))
     value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
     note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
-    floor = quality_floor(version.tested_score, version.tested_low, version.tested_rows, rows)
+    tested = (version.tested_score, version.tested_low, version.tested_rows)
+    floor = quality_floor(*tested, rows, _earlier(app.registry.qualities(model), version.version, batch))
     moved = prediction_drift(version, shard, spec, app)
     if moved:
         app.store.put_json_once(keys.prediction_drift(model, batch, version.version), asdict(moved))
@@ -55,6 +57,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         alarms.publish(app.cloudwatch, app.settings.stack, quality)
         logger.info("scored", extra={"metric": spec.gates.metric, "score": value, "rows": rows})
     return {"model": model, "batch_id": batch, "version": version.version, "score": value, "rows": rows}
+
+
+def _earlier(qualities: Sequence[Quality], version: str, batch: str) -> list[tuple[float, int]]:
+    """Scores and rows of the version on other batches, in the order in which they were made."""
+    found = [each for each in qualities if each.version == version and each.batch_id != batch]
+    scored = [(each.at, each.score, each.rows) for each in found if each.score is not None]
+    return [(value, rows) for _, value, rows in sorted(scored)]
 
 
 def unlearned_champion(model: str, batch: str, app: App) -> str | None:

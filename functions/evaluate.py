@@ -79,6 +79,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "challenger_score": document["challenger_score"],
         "challenger_low": document["challenger_low"],
         "champion_score": document["champion_score"],
+        "baseline_score": document["baseline_score"],
         "test_rows": document["test_rows"],
         "generation": frozen.generation,
         "evaluation_key": key,

@@ -35,6 +35,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         challenger=judged.get("challenger", ""),
         challenger_score=judged.get("challenger_score"),
         champion_score=judged.get("champion_score"),
+        baseline_score=judged.get("baseline_score"),
     )
     announced = {
         "model": message.model,

@@ -47,6 +47,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         challenger=proved["challenger"],
         challenger_score=proved["challenger_score"],
         champion_score=proved["champion_score"],
+        baseline_score=proved.get("baseline_score"),
     )
     champions.settle(app, spec)
     metrics.add_metric("Promotions", "Count", 1)

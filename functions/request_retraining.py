@@ -12,8 +12,22 @@ from refit.aws.runtime import App, entrypoint, logger, metrics, refusing, utc_no
 from refit.batches import Upload, effective, inputs_digest
 from refit.errors import Conflict
 from refit.models import ModelSpec, get_model
-from refit.policy import Answer, Decision, Hold, Knock, Resumed, State, Trigger, decide
-from refit.records import Answered, Run, RunStatus, Slot
+from refit.policy import (
+    Answer,
+    Decision,
+    Hold,
+    Knock,
+    Resumed,
+    Scored,
+    Shown,
+    State,
+    Tried,
+    Trigger,
+    decide,
+    lift_of,
+    to_train,
+)
+from refit.records import Answered, Quality, Run, RunStatus, Slot, Version
 
 # What a run that resumes another takes over from it.
 FROZEN = ("inputs_digest", "inputs_key", "candidates", "rows", "new_rows", "data_until")
@@ -64,12 +78,14 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     slot, champion = registry.slot(model), registry.champion(model)
     if knock.trigger is Trigger.PENDING and slot.pending:
         waited = Knock(**{**slot.pending, "drifted": tuple(slot.pending["drifted"])})
-        knock = replace(waited, knock_id=knock.knock_id, trigger=Trigger.PENDING)
+        came_as = waited.waited or waited.trigger
+        knock = replace(waited, knock_id=knock.knock_id, trigger=Trigger.PENDING, waited=came_as)
     version, generation = (champion.version, champion.generation) if champion else ("", 0)
     learned = inputs.learned_by(app.store, registry, model, version)
     everything = registry.uploads(model)
     uploads, left_out = inputs.usable(app.store, spec, effective(everything))
     resumed = runs.existing(registry, model, knock.resumes) if knock.resumes else None
+    known = registry.version(model, version) if version else None
     state = State(
         inputs=uploads,
         inputs_digest=inputs_digest([upload.batch_id for upload in uploads], spec.digest),
@@ -82,6 +98,10 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         hold=Hold(**slot.hold) if slot.hold else None,
         left_out=left_out,
         resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
+        runs=_tried(registry.runs(model)),
+        scored=_scored(registry.qualities(model), version),
+        tested=_tested(known),
+        made_as=known.candidate if known else "",
     )
     decision = decide(knock, state, spec, now)
     run = None
@@ -102,8 +122,9 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
             frozen = {name: getattr(resumed, name) for name in FROZEN}
             run = replace(fresh, resumes=resumed.run_id, **frozen)
         else:
-            known = registry.version(model, version) if version else None
-            key, inputs_of_run = inputs.freeze(app.store, spec, uploads, learned, version, generation, known)
+            key, inputs_of_run = inputs.freeze(
+                app.store, spec, uploads, learned, version, generation, known, to_train(decision, spec)
+            )
             run = replace(
                 fresh,
                 inputs_key=key,
@@ -132,6 +153,38 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     return answered
 
 
+def _tried(runs_of_model: Sequence[Run]) -> tuple[Tried, ...]:
+    ended = (run for run in runs_of_model if run.status is not RunStatus.RUNNING)
+    return tuple(
+        Tried(
+            run.run_id,
+            run.status is RunStatus.PROMOTED,
+            run.started_at,
+            run.data_until,
+            run.rows,
+            len(run.candidates),
+            lift_of(run.challenger_score, run.champion_score),
+            lift_of(run.challenger_score, run.baseline_score),
+        )
+        for run in sorted(ended, key=lambda run: run.run_id)
+    )
+
+
+def _scored(qualities: Sequence[Quality], version: str) -> tuple[Scored, ...]:
+    found = (
+        Scored(each.batch_id, each.score, each.floor, each.rows, each.at)
+        for each in qualities
+        if each.version == version and each.score is not None and each.floor is not None
+    )
+    return tuple(sorted(found, key=lambda each: each.at))
+
+
+def _tested(champion: Version | None) -> Shown | None:
+    if champion is None or champion.tested_score is None or champion.tested_low is None:
+        return None
+    return Shown(champion.tested_score, champion.tested_low, champion.tested_rows)
+
+
 def _as_it_stands(run: Run, generation: int, uploads: Sequence[Upload], spec: ModelSpec, app: App) -> Resumed:
     frozen = inputs.read(app.store, run.inputs_key)
     retracted = {upload.sha256 for upload in uploads if upload.retracted}
@@ -148,11 +201,16 @@ def _next_slot(slot: Slot, knock: Knock, decision: Decision, run: Run | None) ->
     if run:
         # A resumed run learns nothing new: what waits for all new data goes on waiting.
         waits = slot.pending if run.resumes else None
-        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=waits)
+        return replace(slot, running=run.run_id, runs=slot.runs + 1, pending=waits, look_again_at="")
     if decision.answer is Answer.WAIT:
+        # A hold is looked at by itself, for it may be lifted before its time.
+        held = slot.hold and slot.hold["until"] == decision.look_again_at
+        again = "" if held else decision.look_again_at or ""
         stays = slot.pending and (slot.pending["force"] or not knock.force)
-        return slot if stays else replace(slot, pending=asdict(knock))
-    return replace(slot, pending=None) if knock.trigger is Trigger.PENDING else slot
+        return replace(slot, pending=slot.pending if stays else asdict(knock), look_again_at=again)
+    if knock.trigger is Trigger.PENDING:
+        return replace(slot, pending=None, look_again_at="")
+    return slot
 
 
 def _act(given: Answered, app: App) -> dict[str, Any]:

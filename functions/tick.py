@@ -50,6 +50,8 @@ def look_after(spec: ModelSpec, app: App) -> str:
         said.append(look_after_run(app.registry.run(spec.name, slot.running), app))
     elif slot.hold and slot.hold["until"] > utc_now():
         said.append(f"on hold until {slot.hold['until']}: {slot.hold['reason']}")
+    elif slot.pending and slot.look_again_at > utc_now():
+        said.append(f"waits until {slot.look_again_at}: {slot.pending['reason']}")
     elif slot.pending:
         said.append(_again(spec, slot, app))
     said += _due(spec, slot, app)

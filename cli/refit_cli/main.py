@@ -19,6 +19,7 @@ from refit_cli.usage import UsageError
 if TYPE_CHECKING:
     from refit.aws.runtime import App
     from refit.records import Answered, Approval
+    from refit.replay import Policy
     from refit_cli.deployment import Deployment
 
 TASKS = ("binary", "multiclass", "regression")
@@ -153,6 +154,26 @@ def _parser() -> argparse.ArgumentParser:
     backfill = add("backfill", _backfill, "Upload many files and retrain once.")
     backfill.add_argument("model")
     backfill.add_argument("files", type=Path, nargs="+")
+    replay = add("replay", _replay, "What Refit would have done with files of the past; needs no account.")
+    replay.add_argument("--model", required=True, help="its model.toml holds the contract and the policy")
+    replay.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="in the order of their data, or in any with a time column",
+    )
+    which = replay.add_mutually_exclusive_group()
+    which.add_argument(
+        "--policy",
+        type=_policy,
+        default="refit",
+        help="refit (default), never, always or periodic:N (every N files)",
+    )
+    which.add_argument(
+        "--compare", action="store_true", help="all policies and trivial baselines, side by side"
+    )
+    replay.add_argument("--json", action="store_true", help="print one JSON document")
     rollback = add("rollback", _rollback, "Put an earlier version back into service, and pause retraining.")
     rollback.add_argument("model")
     rollback.add_argument("--to", metavar="VERSION", help="default: the one before the champion")
@@ -196,6 +217,17 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
     return int(text)
+
+
+def _policy(text: str) -> Policy:
+    from refit.replay import parse_policy
+
+    found = parse_policy(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is none of refit, never, always, periodic:N with N from 1"
+        )
+    return found
 
 
 def _specs(args: argparse.Namespace) -> dict[str, ModelSpec]:
@@ -585,6 +617,27 @@ def _backfill(args: argparse.Namespace) -> int:
     uploads, answered = actions.backfill(_deployment(args).app, spec, args.files, say)
     document = {"uploads": [asdict(upload) for upload in uploads], "decision": asdict(answered)}
     _print(args, document, lambda: f"{answered.answer}: {'; '.join(answered.reasons)}")
+    return 0
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from refit_cli import replay
+
+    def note(line: str) -> None:  # the document alone goes to stdout
+        print(line, file=sys.stderr, flush=True)
+
+    def say(line: str) -> None:
+        if not args.json:
+            print(line, flush=True)
+
+    spec = _model(args)
+    files = replay.read(args.files, spec, note)
+    if args.compare:
+        document = replay.compare(files, spec, note)
+        _print(args, document, lambda: replay.compare_text(document))
+    else:
+        document = replay.tell(files, spec, args.policy, say)
+        _print(args, document, lambda: "\n" + replay.summary_text(document["summary"]))
     return 0
 
 

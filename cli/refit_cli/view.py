@@ -35,6 +35,7 @@ def status(app: App, model: str) -> dict[str, Any]:
         "running": slot.running or None,
         "approval": asked,
         "pending": slot.pending,
+        "look_again_at": slot.look_again_at,
         "hold": slot.hold,
         "last_run": asdict(runs[-1]) if runs else None,
         "last_decision": asdict(knocks[-1]) if knocks else None,
@@ -156,6 +157,7 @@ def status_text(status: dict[str, Any]) -> str:
     if status["pending"]:
         lines.append(
             f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})"
+            + (f", looked at again at {status['look_again_at']}" if status["look_again_at"] else "")
         )
     if status["hold"] and status["hold"]["until"] > utc_now():
         lines.append(f"  on hold    until {status['hold']['until']}: {status['hold']['reason']}")

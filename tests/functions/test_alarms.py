@@ -82,20 +82,27 @@ def test_what_a_check_publishes_is_what_the_alarm_watches(stack):
         StartTime=now - timedelta(minutes=5),
         EndTime=now + timedelta(minutes=5),
     )["Datapoints"]
-    assert point["Minimum"] == pytest.approx(score - stack.app.registry.version("flights", "v1").tested_low)
+    version = stack.app.registry.version("flights", "v1")
+    # Both scores are samples: of 160 tested rows and of 400 new ones.
+    spread = (version.tested_score - version.tested_low) * (1 + 160 / 400) ** 0.5
+    assert point["Minimum"] == pytest.approx(score - (version.tested_score - spread))
     assert point["Minimum"] < alarm["Threshold"]
 
 
-def test_few_rows_have_a_lower_floor_and_more_than_were_tested_no_higher_one(stack):
-    """A quarter of the tested rows: twice the spread."""
+def test_few_rows_have_a_lower_floor_and_the_uploads_before_are_remembered(stack):
+    """A quarter of the tested rows: the spread of one row over both samples, root of 1 + 4 of them."""
     stack.promoted("flights", "2013-01.parquet", flights(400))
-    version, floors = stack.app.registry.version("flights", "v1"), {}
+    version, found = stack.app.registry.version("flights", "v1"), {}
     for month, rows in ((2, version.tested_rows // 4), (3, 400)):
         batch = stack.upload(f"2013-0{month}.parquet", flights(rows, month=month)).batch_id
         stack.call("check_quality", stack.profile_event("check_quality", batch))
-        floors |= {q.rows: q.floor for q in stack.app.registry.qualities("flights")}
-    spread = version.tested_score - version.tested_low
-    assert floors == pytest.approx({40: version.tested_score - 2 * spread, 400: version.tested_low})
+        found |= {q.rows: q for q in stack.app.registry.qualities("flights")}
+    tested, spread = version.tested_score, version.tested_score - version.tested_low
+    assert found[40].floor == pytest.approx(tested - 5**0.5 * spread)
+    alone = tested - (1 + 160 / 400) ** 0.5 * spread
+    lowest_mean = tested - (1 + 160 / 440) ** 0.5 * spread
+    together = (440 * lowest_mean - 40 * found[40].score) / 400
+    assert found[400].floor == pytest.approx(min(tested, max(alone, together)))
 
 
 def test_a_promotion_that_is_repeated_leaves_the_alarm_as_it_is(stack):

@@ -9,7 +9,7 @@ from rows import flights
 
 from refit.aws import inputs
 from refit.errors import AwsUnavailable, Conflict
-from refit.records import RunStatus
+from refit.records import Quality, RunStatus
 
 RUN_1, RUN_2 = "run-00000001", "run-00000002"
 
@@ -381,3 +381,36 @@ def test_a_late_check_of_a_batch_from_before_the_target_of_today_has_no_score(st
     checked = stack.call("check_quality", stack.profile_event("check_quality", old.batch_id))
     assert (checked["score"], checked["rows"]) == (None, 0)
     assert stack.call("check_drift", stack.profile_event("check_drift", old.batch_id))["drifted"] == []
+
+
+# ---------------------------------------------------------------- what the door remembers
+def test_a_bad_score_of_an_earlier_batch_is_remembered_with_what_the_champion_was_tested_at(stack):
+    champion = stack.promoted("flights", "2013-01.parquet", flights(400))
+    registry = stack.app.registry
+    (run,) = registry.runs("flights")
+    assert run.baseline_score == 0.5  # by AUC, whoever learned nothing
+    upload = stack.upload("2013-02.parquet", flights(400, month=2))
+    version = registry.version("flights", registry.champion("flights").version)
+    bad = Quality("flights", "earlier", version.version, "roc_auc", 0.41, 300, "2999-01-01T00:00:00Z", 0.5)
+    others = Quality("flights", "earlier", "v99", "roc_auc", 0.31, 300, "2999-01-01T00:00:00Z", 0.5)
+    for quality in (bad, others):
+        registry.add_quality(quality)
+    answer = stack.call("request_retraining", drift_checked(stack, upload, drifted=[]))
+    assert champion
+    assert answer["answer"] == "retrain"
+    assert answer["reasons"][0] == (
+        f"{version.version} scored 0.4100 on 300 rows that it had not learned from, below 0.5000, it was tested at "
+        f"{version.tested_score:.4f}"
+    )
+
+
+def test_a_run_that_has_ended_starts_a_cooldown_of_the_datas_time(stack, declare):
+    declare(cooldown="40 days")
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2))  # a month later
+    answer = stack.call("request_retraining", drift_checked(stack, upload, drifted=["distance moved"]))
+    assert answer["answer"] == "skip"
+    assert answer["reasons"][0].startswith(f"cooldown of 40 days after {RUN_1} until the data of 2013-0")
+    upload = stack.upload("2013-03.parquet", flights(400, month=3))
+    answer = stack.call("request_retraining", drift_checked(stack, upload, drifted=["distance moved"]))
+    assert answer["answer"] == "retrain"

@@ -410,3 +410,37 @@ def test_a_tick_that_comes_late_does_not_stand_for_the_newest(stack):
     later = replace(newest, at=FAR_OFF)
     registry.note_tick(later)
     assert registry.last_tick() == later
+
+
+# ---------------------------------------------------------------- waits with a time
+def test_a_budget_that_is_spent_waits_for_the_next_month_and_the_tick_asks_then(stack, declare):
+    declare(budget_runs=1)
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    stack.upload("2013-02.parquet", flights(400, month=2))
+    answer = stack.ask("r2", reason="new routes")
+    assert answer["answer"] == "wait"
+    assert "budget_runs allows 1 a month" in answer["reasons"][0]
+    registry = stack.app.registry
+    slot = registry.slot("flights")
+    assert slot.pending["reason"] == "new routes"
+    assert slot.look_again_at[8:] == "01T00:00:00Z"
+    with stack.delivering():
+        assert looked(stack)[0] == f"waits until {slot.look_again_at}: new routes"
+        assert knocks(stack, "pending") == []
+        # Its time has come, but the month has not changed: it is asked once and waits anew.
+        registry.save_slot("flights", replace(slot, look_again_at=LONG_AGO))
+        stack.tick()
+        stack.tick()
+    (knock,) = knocks(stack, "pending")
+    assert (knock.answer, knock.look_again_at, knock.reason) == ("wait", slot.look_again_at, "new routes")
+    assert registry.slot("flights").look_again_at == slot.look_again_at
+    with stack.delivering():
+        assert stack.ask("r3", force=True)["answer"] == "retrain"  # a person's word
+    assert registry.slot("flights").look_again_at == ""
+
+
+def test_a_hold_that_is_lifted_early_is_not_waited_for(stack):
+    stack.upload("2013-01.parquet", flights(400))
+    hold(stack, FAR_OFF)
+    assert stack.ask()["answer"] == "wait"
+    assert stack.app.registry.slot("flights").look_again_at == ""

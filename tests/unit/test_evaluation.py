@@ -22,7 +22,15 @@ HALF = np.full(N, 0.5)
 def judge(challenger, champion=None, truth=TRUTH, metric="accuracy", baseline=None, n_classes=2, **gates):
     task = Task.REGRESSION if n_classes == 0 else Task.BINARY
     trivial = {"trivial": np.zeros(len(truth)) if baseline is None else baseline}
-    return evaluate(truth, challenger, champion, trivial, task, Gates(metric, **gates), n_classes)
+    return evaluate(
+        truth,
+        challenger,
+        champion,
+        trivial,
+        task,
+        Gates(metric, **{"confidence": 0.95, "min_test_rows": 200, **gates}),
+        n_classes,
+    )
 
 
 def failed(found) -> list[str]:

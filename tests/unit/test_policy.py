@@ -6,11 +6,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refit import costs
 from refit.batches import Outcome, Upload
 from refit.contract import Column, ColumnType, Contract
 from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Training, Triggers
-from refit.policy import Answer, Hold, Knock, State, Trigger, decide
+from refit.policy import (
+    Answer,
+    Hold,
+    Knock,
+    Scored,
+    Shown,
+    State,
+    Tried,
+    Trigger,
+    decide,
+    growth_due,
+    rows_to_prove,
+    signal_due,
+    sufficient,
+    to_train,
+)
 
 NOW = "2024-07-01T12:00:00Z"
 CONTRACT = Contract((Column("x", ColumnType.NUMBER), Column("y", ColumnType.BOOLEAN)), "y")
@@ -78,11 +94,12 @@ def test_when_the_champion_knows_every_row_there_is_nothing_to_compare_on_even_w
 
 
 def test_too_few_new_rows_are_told_with_what_is_missing():
-    found = decide(knock(Trigger.ON_DEMAND), state(new=750), SPEC, NOW)
+    patient = spec(min_new_rows=1000)
+    found = decide(knock(Trigger.ON_DEMAND), state(new=750), patient, NOW)
     assert (found.answer, found.new_rows) == (Answer.SKIP, 750)
     assert found.reasons == ("750 new rows, 1000 are needed to prove a gain: 250 are missing",)
-    assert decide(knock(Trigger.ON_DEMAND), state(new=1000), SPEC, NOW).answer is Answer.RETRAIN
-    assert decide(knock(Trigger.ON_DEMAND, force=True), state(new=750), SPEC, NOW).answer is Answer.RETRAIN
+    assert decide(knock(Trigger.ON_DEMAND), state(new=1000), patient, NOW).answer is Answer.RETRAIN
+    assert decide(knock(Trigger.ON_DEMAND, force=True), state(new=750), patient, NOW).answer is Answer.RETRAIN
 
 
 def test_a_first_model_is_trained_as_soon_as_there_are_rows_enough():
@@ -147,7 +164,8 @@ def test_a_turn_that_nothing_waits_for_is_skipped():
 def test_an_alarm_and_an_interval_are_reason_enough_where_there_are_new_rows(trigger):
     found = decide(knock(trigger), state(), SPEC, NOW)
     assert (found.answer, found.reasons) == (Answer.RETRAIN, ("because I say so", "1500 new rows"))
-    assert decide(knock(trigger), state(new=999), SPEC, NOW).answer is Answer.SKIP
+    # 100 rows of a test block that is 0.4 of the new ones: 250 of them.
+    assert decide(knock(trigger), state(new=249), SPEC, NOW).answer is Answer.SKIP
     assert decide(knock(trigger), state(new=0), SPEC, NOW).answer is Answer.SKIP
 
 
@@ -184,3 +202,262 @@ def test_it_never_retrains_during_a_run_or_a_hold_or_without_new_rows(
     if found.answer is Answer.RETRAIN and not force:
         assert new >= needed
         assert last != "d2"
+
+
+# ---------------------------------------------------------------- what was tried before
+TIMED = replace(CONTRACT, columns=(*CONTRACT.columns, Column("t", ColumnType.TIMESTAMP)), time="t")
+
+
+def tried(rows: int = 4000, promoted: bool = True, **more) -> Tried:
+    given = {"run_id": "run-1", "started_at": "2024-06-28T00:00:00Z", "data_until": ""}
+    return Tried(promoted=promoted, rows=rows, **{**given, **more})
+
+
+def of_time(name: str, rows: int, until: str) -> Upload:
+    return replace(batch(name, rows), period=("2024-01-01T00:00:00Z", until))
+
+
+def test_a_cooldown_of_wall_time_waits_and_says_when_to_look_again():
+    # The run started on 28 June 00:00, seven days later is 5 July.
+    found = decide(knock(drifted=("a: moved",)), state(runs=[tried()]), spec(cooldown="7 days"), NOW)
+    assert (found.answer, found.look_again_at) == (Answer.WAIT, "2024-07-05T00:00:00Z")
+    assert found.reasons[0] == "cooldown of 7 days after run-1 until 2024-07-05T00:00:00Z"
+    over = decide(
+        knock(drifted=("a: moved",)), state(runs=[tried()]), spec(cooldown="7 days"), "2024-07-05T00:00:00Z"
+    )
+    assert over.answer is Answer.RETRAIN
+
+
+def test_a_cooldown_of_the_datas_time_ends_with_newer_data_and_needs_no_clock():
+    model = replace(spec(cooldown="7 days"), contract=TIMED)
+    last = tried(data_until="2024-03-31T23:00:00Z")
+
+    def with_data_until(until: str) -> State:
+        return state(
+            inputs=[of_time("known", 4000, last.data_until), of_time("new", 1500, until)], runs=[last]
+        )
+
+    found = decide(knock(drifted=("a: moved",)), with_data_until("2024-04-07T22:59:59Z"), model, NOW)
+    assert (found.answer, found.look_again_at) == (Answer.SKIP, None)
+    assert "until the data of 2024-04-07T23:00:00Z; the next upload knocks again" in found.reasons[0]
+    found = decide(knock(drifted=("a: moved",)), with_data_until("2024-04-07T23:00:00Z"), model, NOW)
+    assert found.answer is Answer.RETRAIN
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        knock(Trigger.ON_DEMAND),
+        knock(Trigger.INTERVAL),
+        knock(Trigger.PENDING, waited="on_demand"),
+        knock(Trigger.DATA, force=True, drifted=("a: moved",)),
+    ],
+)
+def test_people_and_intervals_do_not_wait_for_the_cooldown(asked):
+    found = decide(asked, state(runs=[tried()], pending=True), spec(cooldown="7 days"), NOW)
+    assert found.answer is Answer.RETRAIN
+
+
+def test_a_knock_that_pended_by_itself_does_wait_for_it():
+    asked = knock(Trigger.PENDING, waited="data")
+    found = decide(asked, state(runs=[tried()], pending=True), spec(cooldown="7 days"), NOW)
+    assert found.answer is Answer.WAIT
+
+
+def test_a_budget_in_runs_is_of_the_calendar_month_and_waits_for_the_next():
+    june, july = tried(), tried(run_id="run-2", started_at="2024-07-01T00:00:00Z")
+    found = decide(knock(Trigger.ON_DEMAND), state(runs=[june, july]), spec(budget_runs=1), NOW)
+    assert (found.answer, found.look_again_at) == (Answer.WAIT, "2024-08-01T00:00:00Z")
+    assert found.reasons[0] == "1 runs in 2024-07, budget_runs allows 1 a month"
+    assert decide(knock(Trigger.ON_DEMAND), state(runs=[june]), spec(budget_runs=1), NOW).answer == "retrain"
+    forced = decide(knock(Trigger.ON_DEMAND, force=True), state(runs=[july]), spec(budget_runs=1), NOW)
+    assert forced.answer is Answer.RETRAIN
+
+
+def test_in_december_the_next_month_is_in_the_next_year():
+    spent = tried(started_at="2024-12-02T00:00:00Z")
+    found = decide(knock(Trigger.ON_DEMAND), state(runs=[spent]), spec(budget_runs=1), "2024-12-31T23:59:59Z")
+    assert found.look_again_at == "2025-01-01T00:00:00Z"
+
+
+def test_a_budget_in_money_counts_what_was_spent_and_what_the_run_would_cost():
+    one = costs.of_run(5500).usd
+    spent = tried(5500, started_at="2024-07-01T00:00:00Z")
+    enough = decide(knock(Trigger.ON_DEMAND), state(runs=[spent]), spec(budget_usd=2.01 * one), NOW)
+    assert enough.answer is Answer.RETRAIN
+    found = decide(knock(Trigger.ON_DEMAND), state(runs=[spent]), spec(budget_usd=1.99 * one), NOW)
+    assert (found.answer, found.look_again_at) == (Answer.WAIT, "2024-08-01T00:00:00Z")
+    assert "spent in 2024-07 and this run would cost about $" in found.reasons[0]
+
+
+def test_a_run_costs_the_seconds_of_its_tasks_and_its_transitions():
+    # One candidate, one refit, one evaluation of a million rows: 2 * (4 + 13) + 4 + 3 = 41 s of 3 GB, 11 transitions.
+    assert costs.of_run(1_000_000).seconds == pytest.approx(41)
+    assert costs.of_run(1_000_000).usd == pytest.approx(41 * 3 * 0.0000166667 + 11 * 0.000025)
+
+
+# ---------------------------------------------------------------- growth and signals
+def test_as_many_rows_again_are_a_reason_and_one_fewer_is_told():
+    found = decide(knock(), state(new=4000, runs=[tried(4000)]), SPEC, NOW)
+    assert found.answer is Answer.RETRAIN
+    assert found.reasons[0] == (
+        "4000 rows since run-1, which knew 4000: from 4000 on a challenger is worth a try"
+    )
+    found = decide(knock(), state(new=3999, runs=[tried(4000)]), SPEC, NOW)
+    assert found.reasons == ("no column drifted", "3999 new rows of the 4000 that start a retraining")
+    assert decide(knock(), state(new=4000, runs=[tried(4000)]), spec(growth=0), NOW).answer is Answer.SKIP
+
+
+@pytest.mark.parametrize(
+    ("gains", "due"),
+    [
+        ([], 4000),
+        ([0.02], 2000),  # a gain halves the share
+        ([0.02, 0.02, 0.02, 0.02], 480),  # down to 0.12 of what was known
+        ([0.001], 8000),  # below a hundredth of the lift of 0.2: nothing to learn, and the share doubles
+        ([-0.1, 0.0, 0.0], 16000),  # at most four times
+        ([0.001, 0.02], 4000),
+    ],
+)
+def test_the_growth_waited_for_adapts_to_what_challengers_gained(gains, due):
+    runs = [tried(), *(tried(gain=gain, lift=0.2) for gain in gains)]
+    assert growth_due(state(runs=runs), SPEC) == due
+
+
+def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_kept_the_champion():
+    # Of 20,000 known rows 12 % are 2,400; uploads of 1,000 would allow it after 4,000.
+    known = [replace(batch(f"k{i}", 1000)) for i in range(20)]
+    learned = frozenset(upload.batch_id for upload in known)
+
+    def after(new: int, *runs: Tried) -> State:
+        return state(inputs=[*known, batch("new", new)], learned=learned, runs=runs)
+
+    drifted = knock(drifted=("a: moved",))
+    found = decide(drifted, after(2399, tried(20000)), SPEC, NOW)
+    assert found.answer is Answer.SKIP
+    assert found.reasons[:2] == (
+        "drift in 1 columns: a: moved",
+        "2399 rows since run-1, 2400 are waited for",
+    )
+    assert decide(drifted, after(2400, tried(20000)), SPEC, NOW).answer is Answer.RETRAIN
+    kept = (tried(10000), tried(20000, promoted=False))
+    assert decide(drifted, after(3599, *kept), SPEC, NOW).answer is Answer.SKIP
+    assert decide(drifted, after(3600, *kept), SPEC, NOW).answer is Answer.RETRAIN
+
+
+def test_four_usual_uploads_are_enough_however_much_was_known():
+    known = [batch(f"k{i}", 1000) for i in range(100)]
+    past = state(
+        inputs=[*known, *(batch(f"n{i}", 1000) for i in range(4))],
+        learned=frozenset(upload.batch_id for upload in known),
+        runs=[tried(100_000)],
+    )
+    assert signal_due(past) == 4000
+    assert decide(knock(drifted=("a: moved",)), past, SPEC, NOW).answer is Answer.RETRAIN
+
+
+# ---------------------------------------------------------------- quality
+TESTED = Shown(0.80, 0.77, 1000)
+
+
+def fell(score: float = 0.76, name: str = "bad", at: str = "2024-06-30T00:00:00Z") -> Scored:
+    return Scored(name, score, 0.77, 1000, at)
+
+
+def test_a_score_below_its_floor_is_remembered_by_the_next_knock_and_told_with_its_numbers():
+    found = decide(knock(), state(scored=[fell()], tested=TESTED), SPEC, NOW)
+    assert found.answer is Answer.RETRAIN
+    assert found.reasons[0] == (
+        "v1 scored 0.7600 on 1000 rows that it had not learned from, below 0.7700, it was tested at 0.8000"
+    )
+    assert decide(knock(), state(scored=[fell(0.78)], tested=TESTED), SPEC, NOW).answer is Answer.SKIP
+    quiet = decide(knock(), state(scored=[fell()], tested=TESTED), spec(quality=False), NOW)
+    assert quiet.answer is Answer.SKIP
+
+
+def test_of_the_batch_that_knocks_its_own_alarm_speaks():
+    own = state(scored=[fell(name="new")], tested=TESTED)
+    assert decide(knock(batch_id="new"), own, SPEC, NOW).answer is Answer.SKIP
+    assert decide(knock(Trigger.ALARM, batch_id="new"), own, SPEC, NOW).answer is Answer.RETRAIN
+
+
+def test_what_the_last_run_knew_of_is_not_told_again():
+    before = state(scored=[fell(at="2024-06-27T00:00:00Z")], tested=TESTED, runs=[tried()])
+    assert decide(knock(), before, SPEC, NOW).answer is Answer.SKIP
+
+
+def test_a_collapse_does_not_wait_for_rows_until_many_runs_have_kept_the_champion():
+    # The signal would wait for 1,500 of 1,500-row uploads: 0.12 * 40,000 = 4,800 capped at 6,000.
+    lifted = tried(40_000, lift=0.3)
+    wide = Shown(0.80, 0.70, 1000)
+    bad, far = (replace(fell(score), floor=0.70) for score in (0.66, 0.64))
+
+    def after(scored: Scored, *runs: Tried) -> State:
+        known = [batch(f"k{i}", 4000) for i in range(10)]
+        learned = frozenset(upload.batch_id for upload in known)
+        inputs = [*known, batch("new", 1500)]
+        return state(inputs=inputs, learned=learned, scored=[scored], tested=wide, runs=runs)
+
+    assert decide(knock(), after(bad, lifted), SPEC, NOW).answer is Answer.SKIP  # lost 0.14 of 0.3
+    assert decide(knock(), after(far, lifted), SPEC, NOW).answer is Answer.RETRAIN  # lost 0.16
+    kept = [tried(40_000, promoted=False, started_at=far.at) for _ in range(6)]
+    again = replace(far, at="2024-07-01T00:00:00Z")
+    assert (
+        decide(knock(), replace(after(far, lifted, *kept[:5]), scored=[far, again]), SPEC, NOW).answer
+        == "retrain"
+    )
+    assert (
+        decide(knock(), replace(after(far, lifted, *kept), scored=[far, again]), SPEC, NOW).answer == "skip"
+    )
+
+
+def test_after_a_collapse_models_of_the_newest_rows_compete_where_nothing_else_was_declared():
+    far = replace(fell(0.64), floor=0.70)
+    past = state(scored=[far], tested=Shown(0.80, 0.70, 1000), runs=[tried(4000, lift=0.3)])
+    decision = decide(knock(), past, SPEC, NOW)
+    assert to_train(decision, SPEC).training.candidates == ("full", "recent", "transfer")
+    declared = replace(SPEC, training=Training(candidates=("recent",)))
+    assert to_train(decision, declared) is declared
+    # 250 rows fill a test block of 100 rows and a selection block of 50; a test block alone needs no fewer here.
+    assert to_train(replace(decision, new_rows=249), SPEC) is SPEC
+    near = decide(knock(), replace(past, scored=[replace(far, score=0.66)]), SPEC, NOW)
+    assert to_train(near, SPEC) is SPEC
+    after = decide(knock(), replace(past, scored=[replace(far, score=0.66)], made_as="transfer"), SPEC, NOW)
+    assert to_train(after, SPEC).training.candidates == ("full", "recent", "transfer")
+
+
+def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():
+    # Spread of one row: 0.1 * sqrt(1000) / 2.3263 = 1.3593. A gain of 0.04 at confidence 0.95 (1.6449) needs
+    # (1.6449 * 1.3593 / 0.04)^2 = 3125 test rows, which are 0.4 of 7812.
+    noisy, strict = Shown(0.80, 0.70, 1000), replace(SPEC, gates=Gates("roc_auc", confidence=0.95))
+    assert rows_to_prove(0.04, noisy, strict) == pytest.approx(7812, abs=2)
+    known = [batch(f"k{i}", 2000) for i in range(5)]
+    learned = frozenset(upload.batch_id for upload in known)
+
+    def with_new(*rows: int) -> State:
+        inputs = [*known, *(batch(f"n{i}", n) for i, n in enumerate(rows))]
+        return state(inputs=inputs, learned=learned, scored=[fell()], tested=noisy)
+
+    found = decide(knock(), with_new(2000, 2000, 2000, 1500), strict, NOW)
+    needed = rows_to_prove(0.04, noisy, strict)
+    assert found.answer is Answer.SKIP
+    assert found.reasons[0] == (
+        f"7500 new rows, about {needed} are needed to prove a gain of 0.0400: {needed - 7500} are missing"
+    )
+    assert decide(knock(), with_new(2000, 2000, 2000, 1900), strict, NOW).answer is Answer.RETRAIN
+    # However small the loss, four usual uploads are enough: the champion must not stay for want of proof.
+    smaller = replace(with_new(2000, 2000, 2000, 2000), scored=[replace(fell(0.799), floor=0.7995)])
+    assert rows_to_prove(0.001, noisy, strict) > 1_000_000
+    assert decide(knock(), smaller, strict, NOW).answer is Answer.RETRAIN
+
+
+def test_the_rows_of_a_first_model_must_leave_as_many_to_learn_from_as_to_test_on():
+    # 100 of 0.4 are 250 rows; of 0.7 the rest, 0.3, would need 334.
+    assert sufficient(SPEC, several=False) == 250
+    long_test = replace(SPEC, training=Training(test_share=0.7, selection_share=0.2))
+    assert sufficient(long_test, several=False) == 334
+
+
+def test_with_several_candidates_the_selection_block_is_filled_too():
+    several = replace(SPEC, training=Training(candidates=("full", "recent"), selection_share=0.1))
+    assert sufficient(several) == 500  # half of 100 rows are 0.1 of 500

@@ -13,15 +13,19 @@ import numpy as np
 from refit.contract import ColumnType
 from refit.metrics import METRICS, Task, score
 from refit.models import Gates
+from refit.records import TESTED_LOW
 from refit.shard import Shard
 
 RESAMPLES = 300
-TESTED_LOW = 0.01  # share of draws below `challenger_low`: what sampling alone may take off a score
 TIME_BLOCKS = 20  # rows that share their luck for longer than a block make the gain look surer than it is
+MEMORY = 6  # batches that are looked back on
 CALIBRATION_BINS = 10
 LEAST_SLICE = 50  # rows
 MOST_SLICES, MOST_VALUES = 100, 20  # in all, and of one category
 QUARTERS = 4
+SLICE_CONFIDENCE = (
+    0.95  # at least: a slice that stops a promotion is proved worse, however little a gain has to be proved
+)
 DEFAULT_SLICE_MARGIN = 0.02  # of the metric's range, or of the champion's score where it has none
 LIMITS = ("max_calibration_error", "max_megabytes", "max_latency_ms")
 NO_LEAK = "no test row was learned from before"
@@ -286,7 +290,7 @@ def _slices(
             gains = gains[np.isfinite(gains)]
             if len(gains) >= RESAMPLES // 2:
                 # The tail that many slices ask for is thinner than 300 draws: a normal one of their spread.
-                corrected = 1 - (1 - gates.confidence) / judged
+                corrected = 1 - (1 - max(gates.confidence, SLICE_CONFIDENCE)) / judged
                 bound = gain + NormalDist().inv_cdf(corrected) * float(np.std(gains))
                 high = _widened(gain, bound, corrected, len(index)) or bound
                 worse = high < -_slice_margin(other, gates)
@@ -370,16 +374,33 @@ def _widened(value: float, bound: float | None, confidence: float, n: int) -> fl
 
 
 def quality_floor(
-    tested: float | None, tested_low: float | None, tested_rows: int, rows: int
+    tested: float | None,
+    tested_low: float | None,
+    tested_rows: int,
+    rows: int,
+    earlier: Sequence[tuple[float, int]] = (),
 ) -> float | None:
-    """What sampling alone may make of a tested score on `rows` new rows; None when it was never tested.
+    """The lowest score on `rows` new rows that sampling alone explains; None when it was never tested.
 
-    The spread seen on the test block, wider by the square root for fewer rows.
-    More rows do not narrow it: batches differ by more than sampling.
+    Both the tested score and the new one are samples, and their spreads add up. The batches scored before are
+    remembered: the mean over the newest of them and this one must stay as near as so many rows together would.
+    So a champion that is a little worse each month is found out although no month is far off, and how many
+    batches the rows come in makes no difference. The spread is that of the test block; batches may differ by more.
+
+    Parameters
+    ----------
+    earlier
+        Scores and rows of the same model on the batches before, oldest first.
     """
     if tested is None or tested_low is None or rows < 1:
         return None
-    return tested - (tested - tested_low) * math.sqrt(max(1.0, tested_rows / rows))
+    spread = (tested - tested_low) * math.sqrt(tested_rows)  # of one row, at the level of TESTED_LOW
+    floors, total, together = [], rows, 0.0
+    for score_before, rows_before in [(0.0, 0), *reversed(earlier[-MEMORY:])]:
+        total, together = total + rows_before, together + score_before * rows_before
+        lowest = tested - spread * math.sqrt(1 / tested_rows + 1 / total)
+        floors.append((lowest * total - together) / rows)
+    return min(tested, max(floors))  # after bad batches too, a score as good as the tested one is good
 
 
 def _test_rows(n: int, gates: Gates) -> Gate:

@@ -41,7 +41,11 @@ class Triggers:
     new_rows: int = 0  # this many new rows are reason enough; 0 is off
     every: str = ""  # "12 hours", "30 days", or a cron expression; empty is off
     alarms: tuple[str, ...] = ()  # CloudWatch alarms of people's own
-    min_new_rows: int = 1000  # fewer cannot prove a gain, so wait
+    min_new_rows: int = 0  # more than the gates need to prove a gain
+    growth: float = 1.0  # new rows as a share of those at the last run that start one; adapts; 0 is off
+    cooldown: str = ""  # after a run, of the data's time where there is one; empty is off
+    budget_runs: int = 0  # a calendar month; 0 is no limit
+    budget_usd: float = 0.0  # likewise, estimated
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,8 @@ class Gates:
     metric: str
     min_score: float | None = None  # absolute; decides alone for a first model
     margin: float = 0.0  # the gain's lower bound must exceed it
-    confidence: float = 0.95  # one-sided
-    min_test_rows: int = 200
+    confidence: float = 0.7  # one-sided
+    min_test_rows: int = 100
     refresh_margin: float | None = None  # what may be lost by a run that an interval started
     slices: tuple[str, ...] = ()  # columns whose slices are always looked at
     slice_margin: float | None = (
@@ -75,7 +79,7 @@ class Search:
 @dataclass(frozen=True)
 class Training:
     candidates: tuple[str, ...] = ("full",)
-    recent_rows: int = 100_000  # what the candidate "recent" learns from
+    recent_rows: int | None = None  # what the candidate "recent" learns from; None: the newest quarter
     test_share: float = 0.4  # newest share of the rows new to the champion
     selection_share: float = 0.2  # the share before it; only with several candidates
     seed: int = 0
@@ -496,6 +500,10 @@ class _Reader:
                 "every": str,
                 "alarms": list,
                 "min_new_rows": int,
+                "growth": (int, float),
+                "cooldown": str,
+                "budget_runs": int,
+                "budget_usd": (int, float),
             },
         )
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
@@ -507,7 +515,10 @@ class _Reader:
             )
         if problem := schedule.problem(triggers.every):
             self.mistake("triggers.every", problem)
-        for key in ("new_rows", "min_new_rows"):
+        if triggers.cooldown and not schedule.length(triggers.cooldown):
+            text = f'must be hours or days such as "12 hours" or "7 days", not {triggers.cooldown!r}'
+            self.mistake("triggers.cooldown", text)
+        for key in ("new_rows", "min_new_rows", "growth", "budget_runs", "budget_usd"):
             if getattr(triggers, key) < 0:
                 self.mistake(f"triggers.{key}", "must not be negative")
         return triggers
@@ -543,7 +554,7 @@ class _Reader:
             self.mistake("training.test_share", "must lie between 0 and 1")
         if not 0 < training.selection_share < 1 - training.test_share:
             self.mistake("training.selection_share", "must be above 0 and leave rows beside test_share")
-        if training.recent_rows < 1:
+        if training.recent_rows is not None and training.recent_rows < 1:
             self.mistake("training.recent_rows", "must be at least 1")
         if not 0 <= training.seed < 2**32:
             self.mistake("training.seed", "must be from 0 to 4294967295")

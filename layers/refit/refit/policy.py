@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from enum import StrEnum
+from statistics import NormalDist
 
-from refit import schedule
+from refit import costs, schedule
 from refit.batches import Upload
-from refit.models import ModelSpec
+from refit.models import ModelSpec, Training
+from refit.records import TESTED_LOW
+
+# When drift or a fallen score speaks, this share of what was known is enough to look; so many usual uploads always are.
+SIGNAL_SHARE, SIGNAL_UPLOADS = 0.12, 4
+PATIENCE, MOST_PATIENCE = 1.5, 8.0  # how many times longer after each run that kept the champion
+MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL_SHARE
+# Shares of what the champion has over the trivial baseline: a gain that shows that there is something to learn, and a
+# loss that is looked at without waiting for rows, in so many runs.
+WORTHWHILE, COLLAPSE, AT_ONCE = 0.01, 0.5, 6
+AFTER_COLLAPSE = ("full", "recent", "transfer")
+Z_LOW = -NormalDist().inv_cdf(TESTED_LOW)
 
 
 class Trigger(StrEnum):
@@ -42,6 +56,48 @@ class Knock:
     drifted: tuple[str, ...] = ()  # messages of the columns that drifted
     batch_id: str = ""
     resumes: str = ""  # a failed run whose frozen inputs are to be run again
+    waited: str = ""  # of one that waited and has its turn: the trigger that it came with
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A run that has ended, as far as a decision cares."""
+
+    run_id: str
+    promoted: bool
+    started_at: str
+    data_until: str  # newest time of its data; empty without a time column
+    rows: int  # all that it could learn from
+    candidates: int = 1
+    gain: float | None = None  # of the challenger over the champion, on the test block
+    lift: float | None = None  # of the challenger over the trivial baseline
+
+    @property
+    def worthwhile(self) -> bool:
+        """Whether it showed that there was something to learn."""
+        if self.gain is None or self.lift is None:
+            return self.promoted
+        return self.gain >= WORTHWHILE * self.lift
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The champion's score on a batch that it had not learned from."""
+
+    batch_id: str
+    score: float
+    floor: float  # what sampling alone may make of the tested score, given the batches before
+    rows: int
+    at: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A score on a test block, and what sampling alone may make of it."""
+
+    score: float
+    low: float
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -79,6 +135,28 @@ class State:
     hold: Hold | None = None
     resumes: Resumed | None = None
     left_out: tuple[str, ...] = ()  # accepted batches that the contract of today cannot use, in words
+    runs: Sequence[Tried] = ()  # those that have ended, oldest first
+    scored: Sequence[Scored] = ()  # of this champion, oldest first
+    tested: Shown | None = None  # what the champion showed when it was tested
+    made_as: str = ""  # the candidate that became the champion
+
+    @property
+    def last(self) -> Tried | None:
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def rows(self) -> int:
+        return sum(upload.rows for upload in self.inputs)
+
+    @property
+    def new_rows(self) -> int:
+        return sum(upload.rows for upload in self.inputs if upload.batch_id not in self.learned)
+
+    @property
+    def untried(self) -> int:
+        """Rows new to the champion that came after the last run, however it ended."""
+        since = self.rows - self.last.rows if self.last else self.rows
+        return max(0, min(self.new_rows, since))
 
 
 @dataclass(frozen=True)
@@ -87,6 +165,7 @@ class Decision:
     reasons: tuple[str, ...]
     look_again_at: str | None = None
     new_rows: int = field(default=0)
+    past_misleads: bool = False  # the champion collapsed, or is one that was made since; see `to_train`
 
 
 def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
@@ -94,8 +173,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
 
     `now` is ISO 8601 in UTC and orders as text.
     """
-    fresh = [upload for upload in state.inputs if upload.batch_id not in state.learned]
-    new_rows = sum(upload.rows for upload in fresh)
+    new_rows = state.new_rows
 
     def answer(which: Answer, *reasons: str, again: str | None = None) -> Decision:
         return Decision(which, (*reasons, *state.left_out), again, new_rows)
@@ -132,36 +210,254 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         return answer(
             Answer.SKIP, "every accepted row is known to the champion; nothing is left to compare models on"
         )
-    needed = max(spec.triggers.min_new_rows, 1)
-    if new_rows < needed and not knock.force:
+    missing = sufficient(spec, several=state.champion is not None) - new_rows
+    if missing > 0 and not knock.force:
         return answer(
             Answer.SKIP,
-            f"{new_rows} new rows, {needed} are needed to prove a gain: {needed - new_rows} are missing",
+            f"{new_rows} new rows, {new_rows + missing} are needed to prove a gain: {missing} are missing",
         )
+    fell = False
+    asked = {knock.trigger, knock.waited} & {Trigger.ON_DEMAND, Trigger.BACKFILL}
     if state.champion is None:
-        return answer(Answer.RETRAIN, f"no champion yet and {new_rows} rows to learn from")
-    if knock.trigger in (Trigger.ON_DEMAND, Trigger.BACKFILL):
-        return answer(
-            Answer.RETRAIN, f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"
+        reasons = [f"no champion yet and {new_rows} rows to learn from"]
+    elif asked and knock.trigger is Trigger.PENDING:
+        reasons = [f"pending since {knock.at}: {knock.reason}", f"{new_rows} new rows"]
+    elif asked:
+        reasons = [f"asked by {knock.requested_by}: {knock.reason}", f"{new_rows} new rows"]
+    else:
+        found = _evidence(knock, state, spec, new_rows)
+        reasons, fell = list(found.reasons), found.collapsed
+        if not reasons:
+            return answer(Answer.SKIP, *found.quiet)
+        if new_rows < found.needed and not knock.force:
+            return answer(
+                Answer.SKIP,
+                f"{new_rows} new rows, about {found.needed} are needed to prove a gain of {found.gain:.4f}: "
+                f"{found.needed - new_rows} are missing",
+                *reasons,
+            )
+        cooling = None if knock.force or knock.trigger is Trigger.INTERVAL else _cooling(state, spec, now)
+        if cooling:
+            until, again = cooling
+            which = Answer.WAIT if again else Answer.SKIP
+            of_what = "" if again else "; the next upload knocks again"
+            told = f"cooldown of {spec.triggers.cooldown} after {state.last.run_id} until {until}"  # type: ignore[union-attr]
+            return answer(which, told + of_what, *reasons, again=again)
+    if not knock.force and (spent := _spent(state, spec, now)):
+        return answer(Answer.WAIT, spent, *reasons, again=_next_month(now))
+    misleads = fell or state.made_as in AFTER_COLLAPSE[1:]
+    return replace(answer(Answer.RETRAIN, *reasons), past_misleads=misleads)
+
+
+def to_train(decision: Decision, spec: ModelSpec) -> ModelSpec:
+    """The declaration with the candidates of a run.
+
+    Where the champion has collapsed, all history would teach what no longer holds. Then, and as long as such a one
+    serves, models that begin with the newest rows compete as well, if people have declared no candidates of their own and the rows are enough to choose.
+    """
+    more = replace(spec, training=replace(spec.training, candidates=AFTER_COLLAPSE))
+    undeclared = spec.training.candidates == Training().candidates
+    return more if decision.past_misleads and undeclared and decision.new_rows >= sufficient(more) else spec
+
+
+def sufficient(spec: ModelSpec, several: bool = True) -> int:
+    """New rows below which nothing could be proved: they must fill the test block, and the selection block beside it.
+
+    `min_new_rows` of the declaration asks for more.
+    """
+    training, least = spec.training, spec.gates.min_test_rows
+    needed = math.ceil(least / training.test_share)
+    if several and len(training.candidates) > 1:
+        needed = max(needed, math.ceil(least // 2 / training.selection_share))
+    if not several:  # of the rows of a first model, as many are left to learn from
+        needed = max(needed, math.ceil(least / (1 - training.test_share)))
+    return max(needed, spec.triggers.min_new_rows, 1)
+
+
+def lift_of(score: float | None, baseline: float | None) -> float | None:
+    """What a score has over that of who learned nothing; None when either is not known."""
+    return None if score is None or baseline is None else score - baseline
+
+
+def growth_due(state: State, spec: ModelSpec) -> int | None:
+    """Rows after the last run at which a challenger is worth a try of its own accord; None where that is off.
+
+    A share of what was known at that run. The share starts as declared; each run whose challenger gained halves it,
+    each other one doubles it: where there is much to learn it is looked at often, where the world stands still ever
+    more rarely, and the runs grow like the logarithm of the rows.
+    """
+    share = spec.triggers.growth
+    if not share or state.last is None:
+        return None
+    for run in state.runs[1:]:  # the first made the first model, and says nothing of change
+        share = max(min(SIGNAL_SHARE, share), share / 2) if run.worthwhile else min(MOST_GROWTH, share * 2)
+    return max(1, math.ceil(share * state.last.rows))
+
+
+def signal_due(state: State) -> int:
+    """Rows after the last run at which drift or a fallen score start one: waits longer after each that kept the champion."""
+    if state.last is None:
+        return 0
+    most = SIGNAL_UPLOADS * _usual(state)
+    return math.ceil(min(SIGNAL_SHARE * state.last.rows, most) * _patience(state))
+
+
+def _usual(state: State) -> int:
+    """Rows of a usual upload: the median."""
+    rows = sorted(upload.rows for upload in state.inputs)
+    return rows[len(rows) // 2]
+
+
+def _patience(state: State) -> float:
+    kept = 0
+    for run in reversed(state.runs[1:]):
+        if run.promoted:
+            break
+        kept += 1
+    return min(PATIENCE**kept, MOST_PATIENCE)
+
+
+def _runs_since_collapse(state: State) -> int:
+    first = next(scored.at for scored in state.scored if collapsed(state, scored))
+    return sum(run.started_at >= first for run in state.runs)
+
+
+def shortfall(state: State, but: str = "") -> list[Scored]:
+    """The champion's batches since the last run on which it fell below its floor. `but`: a batch left out."""
+    since = state.last.started_at if state.last else ""
+    return [s for s in state.scored if s.score < s.floor and s.at > since and s.batch_id != but]
+
+
+def collapsed(state: State, scored: Scored) -> bool:
+    """Whether a score has lost half of what its model had over the trivial baseline."""
+    lift = next((run.lift for run in reversed(state.runs) if run.promoted), None)
+    return bool(lift and state.tested and state.tested.score - scored.score > COLLAPSE * lift)
+
+
+def rows_to_prove(gain: float, tested: Shown, spec: ModelSpec) -> int:
+    """New rows whose test block would show a gain of that size.
+
+    Two models that share most of what they know err together, so their difference spreads about as one score does.
+    """
+    spread = (tested.score - tested.low) * math.sqrt(tested.rows) / Z_LOW
+    if gain <= 0 or spread <= 0:
+        return 0
+    z = NormalDist().inv_cdf(spec.gates.confidence)
+    return math.ceil((z * spread / gain) ** 2 / spec.training.test_share)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """`reasons` start a run, `needed` are the new rows with which it could prove something; `quiet` is what does not."""
+
+    reasons: tuple[str, ...]
+    quiet: tuple[str, ...] = ()
+    needed: int = 0
+    gain: float = 0.0
+    collapsed: bool = False
+
+
+def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Evidence:
+    """What speaks for a retraining and what does not yet, in words and numbers."""
+    triggers, reasons, quiet = spec.triggers, [], []
+    signal, gain, needed, fell = signal_due(state), 0.0, 0, False
+    waiting = f"{state.untried} rows since {state.last.run_id}, {signal} are waited for" if state.last else ""
+    if knock.drifted and triggers.drift:
+        told = f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3])
+        if state.untried >= signal:
+            reasons.append(told)
+        else:
+            quiet += [told, waiting]
+    elif knock.drifted:
+        quiet.append("drift does not start a retraining of this model")
+    elif knock.trigger is Trigger.DATA:
+        quiet.append("no column drifted")
+    # Of the batch that knocks the alarm speaks; it may not have been scored yet.
+    fallen = shortfall(state, but="" if knock.trigger is Trigger.ALARM else knock.batch_id)
+    if fallen and triggers.quality:
+        worst = min(fallen, key=lambda s: s.score - s.floor)
+        tested = f", it was tested at {state.tested.score:.4f}" if state.tested else ""
+        told = (
+            f"{state.champion} scored {worst.score:.4f} on {worst.rows} rows that it had not learned from, below "
+            f"{worst.floor:.4f}{tested}"
         )
-    reasons = []
-    if knock.drifted and spec.triggers.drift:
-        reasons.append(f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3]))
-    if spec.triggers.new_rows and new_rows >= spec.triggers.new_rows:
-        reasons.append(f"{new_rows} new rows reach the {spec.triggers.new_rows} that start a retraining")
-    if knock.trigger in (Trigger.ALARM, Trigger.INTERVAL):
+        fell = collapsed(state, worst)
+        at_once = fell and _runs_since_collapse(state) < AT_ONCE
+        if state.tested:
+            gain = state.tested.score - worst.score
+            needed = min(rows_to_prove(gain, state.tested, spec), SIGNAL_UPLOADS * _usual(state))
+        if at_once or state.untried >= signal:
+            reasons.append(told)
+        else:
+            quiet += [told] + ([waiting] if waiting not in quiet else [])
+    elif knock.trigger is Trigger.ALARM:
+        # People's own alarm, or one of ours that the records say nothing of: what they watch is theirs to judge.
+        reasons.append(knock.reason)
+    marks = []
+    if triggers.new_rows:
+        marks.append(triggers.new_rows)
+        if state.untried >= triggers.new_rows:
+            reasons.append(f"{state.untried} new rows reach the {triggers.new_rows} that start a retraining")
+    due = growth_due(state, spec)
+    if due is not None and state.last:
+        marks.append(due)
+        if state.untried >= due:
+            reasons.append(
+                f"{state.untried} rows since {state.last.run_id}, which knew {state.last.rows}: from {due} on a "
+                "challenger is worth a try"
+            )
+    if knock.trigger is Trigger.INTERVAL:
         reasons.append(knock.reason)
     if knock.trigger is Trigger.PENDING:
         reasons.append(f"pending since {knock.at}: {knock.reason}")
     if reasons:
-        return answer(Answer.RETRAIN, *reasons, f"{new_rows} new rows")
-    quiet = "drift does not start a retraining of this model" if knock.drifted else "no column drifted"
-    missing = (
-        f"{new_rows} new rows of the {spec.triggers.new_rows} that start a retraining"
-        if spec.triggers.new_rows
+        return _Evidence((*reasons, f"{new_rows} new rows"), (), needed, gain, fell)
+    quiet.append(
+        f"{state.untried} new rows of the {min(marks)} that start a retraining"
+        if marks
         else f"{new_rows} new rows do not start one by themselves"
     )
-    return answer(Answer.SKIP, quiet, missing)
+    return _Evidence((), tuple(quiet))
+
+
+def _cooling(state: State, spec: ModelSpec, now: str) -> tuple[str, str | None] | None:
+    """Until when the cooldown lasts and when to look again; None when it is over.
+
+    Of the data's time where there is one: then only new data end it, and they knock themselves.
+    """
+    if not spec.triggers.cooldown or state.last is None:
+        return None
+    of_data = bool(spec.contract.time and state.last.data_until)
+    newest = max((upload.period[1] for upload in state.inputs if upload.period), default="")
+    until = schedule.after(
+        spec.triggers.cooldown, state.last.data_until if of_data else state.last.started_at
+    )
+    if (newest if of_data else now) >= until:
+        return None
+    return (f"the data of {until}", None) if of_data else (until, until)
+
+
+def _spent(state: State, spec: ModelSpec, now: str) -> str:
+    """Why the month's budget does not allow another run; empty when it does. A calendar month of wall time."""
+    triggers, month = spec.triggers, now[:7]
+    runs = [run for run in state.runs if run.started_at[:7] == month]
+    if triggers.budget_runs and len(runs) >= triggers.budget_runs:
+        return f"{len(runs)} runs in {month}, budget_runs allows {triggers.budget_runs} a month"
+    if triggers.budget_usd:
+        spent = sum(costs.of_run(run.rows, run.candidates).usd for run in runs)
+        this = costs.of_run(state.rows, len(spec.training.candidates)).usd
+        if spent + this > triggers.budget_usd:
+            return (
+                f"about ${spent:.2f} spent in {month} and this run would cost about ${this:.2f}; budget_usd allows "
+                f"${triggers.budget_usd:.2f} a month"
+            )
+    return ""
+
+
+def _next_month(now: str) -> str:
+    moment = datetime.fromisoformat(now.replace("Z", "+00:00"))
+    year, month = (moment.year + 1, 1) if moment.month == 12 else (moment.year, moment.month + 1)
+    return f"{year:04d}-{month:02d}-01T00:00:00Z"
 
 
 def _not_resumable(run: Resumed, state: State, model: str, now: str) -> str:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+TESTED_LOW = 0.01  # share of draws below `tested_low`
+
 
 @dataclass(frozen=True)
 class Version:
@@ -98,6 +100,7 @@ class Run:
     challenger: str = ""
     challenger_score: float | None = None
     champion_score: float | None = None
+    baseline_score: float | None = None  # of who learned nothing
 
 
 class ApprovalStatus(StrEnum):
@@ -150,6 +153,7 @@ class Slot:
     last_digest: str = ""
     runs: int = 0  # how many there have been; the next is one more
     pending: dict[str, Any] | None = None  # the knock that waits
+    look_again_at: str = ""  # when the knock that waits has its turn; empty: when the run has ended
     hold: dict[str, str] | None = None
     revision: int = 0
 

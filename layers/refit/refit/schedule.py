@@ -47,3 +47,10 @@ def due(every: str, since: str, now: str) -> str | None:
 
     newest = next(CronSim(every, end + timedelta(seconds=1), reverse=True))
     return times.text(newest) if newest > start else None
+
+
+def after(step: str, since: str) -> str:
+    """The moment "N hours" or "N days" after another."""
+    length_of_step = length(step)
+    assert length_of_step is not None
+    return times.text(times.moment(since) + length_of_step)

@@ -82,9 +82,16 @@ def applicable(spec: ModelSpec, rows: int, champion: Known | None) -> tuple[str,
     features = _features(spec)
     fits = champion is not None and tuple(champion.features) == features
     names = [name for name in spec.training.candidates if fits or name not in CONTINUED]
-    if rows <= spec.training.recent_rows and "full" in names:
+    window = recent_rows(spec, rows)
+    too_few = spec.training.recent_rows is None and (champion is None or window < spec.gates.min_test_rows)
+    if (rows <= window or too_few) and "full" in names:
         names = [name for name in names if name != "recent"]
     return tuple(names) or ("full",)
+
+
+def recent_rows(spec: ModelSpec, rows: int) -> int:
+    """What the candidate "recent" learns from, of so many: as declared, else the newest quarter."""
+    return spec.training.recent_rows or max(1, rows // 4)
 
 
 def refuse_unsupported(spec: ModelSpec) -> None:
@@ -139,7 +146,7 @@ def rows_of(
 ) -> np.ndarray:
     """The part of a block that a candidate learns from."""
     if candidate == "recent":
-        return block[-spec.training.recent_rows :]
+        return block[-recent_rows(spec, len(block)) :]
     return block[~data.seen[block]] if _goes_on(candidate, spec, champion) else block
 
 

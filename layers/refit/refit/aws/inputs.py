@@ -75,15 +75,17 @@ def freeze(
     champion: str,
     generation: int,
     known: Version | None,
+    to_train: ModelSpec | None = None,
 ) -> tuple[str, Inputs]:
     """Store the inputs under the hash of their content; returns the key and the inputs.
 
-    `known` is the record of the champion's version.
+    `known` is the record of the champion's version; `to_train` declares the candidates of this run, where
+    they are not those of `spec`.
     """
     batches = tuple(
         Input(u.batch_id, u.key, u.version_id, u.sha256, u.rows, u.batch_id in learned) for u in uploads
     )
-    candidates = applicable(spec, sum(upload.rows for upload in uploads), known)
+    candidates = applicable(to_train or spec, sum(upload.rows for upload in uploads), known)
     inputs = Inputs(spec.name, champion, generation, spec.digest, candidates, batches)
     document = asdict(inputs)
     sha256 = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
