@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
+from refit import learning
 from refit.aws import inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import ChampionMoved, TrainingError
 from refit.evaluation import choose, evaluate, trivial_predictions
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
-from refit.training import Dataset, frame_of_shard, predict, split
+from refit.training import Blocks, Dataset, candidate_rows, fit, frame_of_shard, predict, split
 
 
 @entrypoint
@@ -57,9 +59,10 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     else:
         chosen = next(iter(trained))
 
+    tested = predictions(trained[chosen], blocks.test)
     verdict = evaluate(
         data.labels[blocks.test],
-        predictions(trained[chosen], blocks.test),
+        tested,
         predictions(champion.version, blocks.test) if champion else None,
         _baseline(data, blocks.train, len(blocks.test), spec),
         spec.task,
@@ -70,7 +73,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     key = keys.evaluation(message.model, message.run_id)
     finite = {name: value for name, value in selection.items() if np.isfinite(value)}
     blocks_of = {name: len(getattr(blocks, name)) for name in ("train", "selection", "test")}
-    document = {**asdict(verdict), "chosen": chosen, "selection": finite, "rows": blocks_of}
+    document = {
+        **asdict(verdict),
+        "chosen": chosen,
+        "selection": finite,
+        "rows": blocks_of,
+        "learning_curve": _learning_curve(chosen, tested, data, blocks, spec),
+    }
     app.store.put_json_once(key, {**document, "trained": event["trained"], "champion": frozen.champion})
     logger.info("evaluated", extra={"promote": verdict.promote, "chosen": chosen})
     return {
@@ -90,3 +99,25 @@ def handler(event: Any, app: App) -> dict[str, Any]:
 def _baseline(data: Dataset, train: np.ndarray, n: int, spec: ModelSpec) -> np.ndarray:
     needs = METRICS[spec.gates.metric].needs
     return trivial_predictions(data.labels[train], n, spec.task, needs, len(data.classes))
+
+
+def _learning_curve(
+    chosen: str, tested: np.ndarray, data: Dataset, blocks: Blocks, spec: ModelSpec
+) -> dict[str, Any]:
+    def learned_from(rows: np.ndarray) -> np.ndarray:
+        estimator = fit(data, rows, spec)
+        own = tuple(data.classes[code] for code in estimator.classes_) if data.classes else ()
+        needs = METRICS[spec.gates.metric].needs
+        return predict(estimator, data.frame(blocks.test), spec.task, needs, own, data.classes)
+
+    return asdict(
+        learning.curve(
+            learned_from,
+            candidate_rows(chosen, blocks.train, spec),
+            tested,
+            data.labels[blocks.test],
+            spec,
+            len(data.classes),
+            clock=time.monotonic,
+        )
+    )

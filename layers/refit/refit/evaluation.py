@@ -148,6 +148,21 @@ def _quantile(draws: list[float], share: float) -> float | None:
     return float(np.quantile(draws, share)) if len(draws) >= RESAMPLES // 2 else None
 
 
+def gain_interval(
+    measure: Callable[..., float],
+    first: np.ndarray,
+    second: np.ndarray,
+    confidence: float,
+    seed: int = 0,
+) -> tuple[float | None, float | None]:
+    """One-sided bounds of what the first predictions score above the second; None where nothing can be said.
+
+    `measure(predictions, index)` scores those of the rows at `index`.
+    """
+    gains = _draws(measure, (first, second), len(first), seed)
+    return _quantile(gains, 1 - confidence), _quantile(gains, confidence)
+
+
 def quality_floor(
     tested: float | None, tested_low: float | None, tested_rows: int, rows: int
 ) -> float | None:

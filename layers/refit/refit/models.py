@@ -58,6 +58,7 @@ class Training:
     test_share: float = 0.4  # newest share of the rows new to the champion
     selection_share: float = 0.2  # the share before it; only with several candidates
     seed: int = 0
+    learning_curve: bool = True  # measured for the report; chooses nothing
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class ModelSpec:
         """Hex digest of all that shapes a training: declaration and code."""
         besides = ("code", "approval_seconds", "retention")
         shape = {k: v for k, v in asdict(self).items() if k not in besides}
+        del shape["training"]["learning_curve"]
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -350,6 +352,7 @@ class _Reader:
                 "test_share": float,
                 "selection_share": float,
                 "seed": int,
+                "learning_curve": bool,
             },
         )
         candidates = tuple(taken.pop("candidates", ("full",)))

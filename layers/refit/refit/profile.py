@@ -239,3 +239,22 @@ def _bounded(rows: int, nulls: int, counts: Counter[str], other: int) -> Categor
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     kept, cut = ranked[:MAX_CATEGORIES], ranked[MAX_CATEGORIES:]
     return CategoryProfile(rows, nulls, dict(kept), other + sum(n for _, n in cut))
+
+
+def aligned(a: Sketch, b: Sketch) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Both on common bins in value order: lower and upper edges and the two counts, shape (bins,) each."""
+    shift = max(a.shift, b.shift)
+    a, b = a.coarsened(shift), b.coarsened(shift)
+    keys = np.union1d(a.keys, b.keys)
+    counts = []
+    for each in (a, b):
+        found = np.zeros(len(keys), np.int64)
+        found[np.searchsorted(keys, each.keys)] = each.counts
+        counts.append(found)
+    low = keys << np.uint64(shift)
+    return _value(low), _value(low | np.uint64((1 << shift) - 1)), counts[0], counts[1]
+
+
+def _value(ordered: np.ndarray) -> np.ndarray:
+    """Back from bits in value order to float64."""
+    return np.where(ordered & _SIGN, ordered & ~_SIGN, ~ordered).view(np.float64)

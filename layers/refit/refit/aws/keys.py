@@ -7,7 +7,7 @@ store bucket                written by Refit
   quarantine/<model>/<upload>/reasons.json
   drift/<model>/<batch>/<version>.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
-  runs/<model>/<run>/evaluation.json
+  runs/<model>/<run>/evaluation.json, report.html, report.json     reports may be written anew
   artifacts/<model>/<sha256>.skops                     content-addressed
   versions/<model>/<version>/reference.json
 """
@@ -66,6 +66,14 @@ def evaluation(model: str, run_id: str) -> str:
     return f"runs/{model}/{run_id}/evaluation.json"
 
 
+def report(model: str, run_id: str) -> str:
+    return f"runs/{model}/{run_id}/report.html"
+
+
+def report_document(model: str, run_id: str) -> str:
+    return f"runs/{model}/{run_id}/report.json"
+
+
 def artifact(model: str, sha256: str) -> str:
     return f"artifacts/{model}/{sha256}.skops"
 
@@ -79,7 +87,7 @@ def drifts(model: str) -> str:
     return f"drift/{model}/"
 
 
-def evaluations(model: str) -> str:
+def reports(model: str) -> str:
     return f"runs/{model}/run-"
 
 
