@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("model", nargs="?")
     history = add("history", _history, "All that happened to a model, in order.")
     history.add_argument("model")
+    report = add("report", _report, "The page of a run: what was found, what was decided, and why.")
+    report.add_argument("model")
+    report.add_argument("run", nargs="?", default="", help="such as run-00000007; default: the newest")
+    report.add_argument("--out", type=Path, metavar="FILE", help="default: MODEL-RUN.html, here")
+    report.add_argument("--open", action="store_true", help="and show it in the browser")
     predict = add("predict", _predict, "Predict the rows of a CSV or Parquet file with the champion.")
     predict.add_argument("model")
     predict.add_argument("file", type=Path)
@@ -139,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     retention.add_argument("model")
     of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
     of_care = (again, requeue, doctor, retention)
-    for command in (status, history, predict, retrain, *of_people, *of_care):
+    for command in (status, history, report, predict, retrain, *of_people, *of_care):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -250,6 +255,20 @@ def _history(args: argparse.Namespace) -> int:
 
     found = view.history(_deployment(args).app, _model(args).name)
     _print(args, found, lambda: view.history_text(found))
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from refit_cli import pages
+
+    found = pages.find(_deployment(args).app, _model(args), args.run)
+    if args.json and not args.out and not args.open:
+        print(json.dumps(found.document, indent=2))
+        return 0
+    path = pages.save(found, args.out or Path(f"{args.model}-{found.run_id}.html"))
+    _print(args, found.document, lambda: f"{found.run_id} of {args.model}: {path}{found.note}")
+    if args.open:
+        pages.show(path)
     return 0
 
 

@@ -106,14 +106,19 @@ def quality(name: str, title: str, metric: str, scores: Sequence[Mapping[str, An
     floors = [(i, each["floor"]) for i, each in zip(at, scores, strict=True) if each["floor"] is not None]
     found = [(i, each) for i, each in zip(at, scores, strict=True) if each["score"] is not None]
     if floors:
-        axes.plot(*zip(*floors, strict=True), color=SOFT, linestyle="--", linewidth=1.3, label="floor")
+        axes.plot(*zip(*floors, strict=True), "_--", color=SOFT, markersize=12, linewidth=1.3, label="floor")
     axes.plot([i for i, _ in found], [e["score"] for _, e in found], color=NEW, linewidth=1.3, label="score")
     for below, marker, colour, text in ((False, "o", NEW, ""), (True, "X", BAD, "below the floor")):
         some = [(i, e["score"]) for i, e in found if _below(e) == below]
         if some:
             axes.plot(*zip(*some, strict=True), marker, color=colour, markersize=6, label=text or None)
     step = max(1, -(-len(scores) // 6))
-    axes.set_xticks(at[::step], [short(each["name"], 12) for each in scores[::step]], rotation=25, ha="right")
+    axes.set_xticks(
+        at[::step],
+        [short(each["name"].partition(".")[0], 12) for each in scores[::step]],
+        rotation=25,
+        ha="right",
+    )
     axes.grid(axis="y", linewidth=0.6)
     _legend(figure, 3)
     return _finished(figure, axes, name, title, "batch, oldest first", metric)

@@ -56,8 +56,10 @@ svg { display: block; width: 100%; max-width: 36rem; height: auto; font-family: 
   stroke-linejoin: round; stroke-linecap: butt; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92rem; margin: .6rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid var(--line);
-  overflow-wrap: normal; } th { color: var(--soft); font-weight: 500; } td.text { overflow-wrap: anywhere; min-width: 11rem; }
+  white-space: nowrap; } th { color: var(--soft); font-weight: 500; }
+td.text { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+@media (max-width: 32rem) { dl.facts { display: block; } dl.facts dd { margin-bottom: .4rem; } }
 code { font-size: .85em; } ul { padding-left: 1.2rem; margin: .4rem 0; }
 footer { margin: 3rem 0 1rem; color: var(--soft); font-size: .85rem; }
 """
@@ -117,7 +119,7 @@ def _verdict(document: Document) -> str:
             (bool(gate.get("passed")), gate.get("name", "").replace("_", " "), gate.get("message", ""))
             for gate in gates
         ]
-        lines += ["<h2>Why</h2>", _table(("", "condition", "how it came out"), rows)]
+        lines += ["<h2>Why</h2>", _table(("", "condition", "how it came out"), rows, text="2")]
     else:
         lines += ["<h2>Why</h2>", _said("Nothing was tested: the run ended before that.")]
     trigger = TRIGGERS.get(str(run.get("trigger")), str(run.get("trigger")))
@@ -228,7 +230,7 @@ def _slices(document: Document) -> str:
     figure = _figure(title, plots.forest, "slices", f"gain in {metric}", lines, {"no gain": 0.0})
     rows = [
         (
-            not each.get("worse"),
+            "proved worse" if each.get("worse") else "",
             each["name"],
             _count(each.get("rows")),
             _score(each.get("challenger_score")),
@@ -245,7 +247,9 @@ def _slices(document: Document) -> str:
         if worse
         else f"None of {len(found)} slices is proved worse than it may be."
     )
-    return _section(["<h2>Slices</h2>", _said(said), _figures([figure]), _table(head, rows, "2345")])
+    return _section(
+        ["<h2>Slices</h2>", _said(said), _figures([figure]), _table(head, rows, "2345", text="1")]
+    )
 
 
 def _candidates(document: Document) -> str:
@@ -305,7 +309,7 @@ def _candidates(document: Document) -> str:
             "<h2>Candidates</h2>",
             _said(f"In order of time: {said}.") if said else "",
             _figures(figures),
-            _table(head, rows, "34"),
+            _table(head, rows, "34", text="5"),
         ]
     )
 
@@ -335,7 +339,7 @@ def _drift(document: Document) -> str:
                 "; ".join(told[:6]) + (f"; and {len(told) - 6} more" if len(told) > 6 else "") or "none",
             )
         )
-    lines.append(_table(("batch", "rows", "columns drifted", "how"), rows, "12"))
+    lines.append(_table(("batch", "rows", "columns drifted", "how"), rows, "12", text="03"))
     if drawn and drawn.get("columns"):
         lines.append(_said(f"The columns that lie farthest away in {drawn['name']}:"))
         figures = []
@@ -378,7 +382,7 @@ def _quality(document: Document) -> str:
         (each["name"], each["version"], _count(each["rows"]), _score(each["score"]), _score(each["floor"]))
         for each in reversed(scores)
     ]
-    lines.append(_table(("batch", "version", "rows", metric, "floor"), rows, "234"))
+    lines.append(_table(("batch", "version", "rows", metric, "floor"), rows, "234", text="0"))
     return _section(lines)
 
 

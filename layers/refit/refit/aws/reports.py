@@ -9,8 +9,10 @@ from typing import Any
 from refit import report
 from refit.aws import inputs, keys, versions
 from refit.aws.inputs import Input
+from refit.aws.messages import caught
 from refit.aws.runtime import App
 from refit.batches import Upload
+from refit.contract import ColumnType
 from refit.distributions import beside
 from refit.errors import ArtifactError, BadMessage
 from refit.models import ModelSpec
@@ -76,7 +78,7 @@ def document(app: App, spec: ModelSpec, run_id: str, asked: bool = False) -> dic
         },
         "inputs": _inputs(run, batches, uploads),
         "drift": [{**each, "name": _name(uploads, each["batch_id"])} for each in reports],
-        "distributions": _distributions(app, model, run.champion, reports, uploads),
+        "distributions": _distributions(app, spec, run.champion, reports, uploads),
         "quality": [_quality(each, uploads) for each in scored[-SCORES:]],
     }
 
@@ -87,9 +89,14 @@ def _state(run: Run, asked: bool) -> str:
 
 def _evaluation(app: App, model: str, run_id: str) -> dict[str, Any] | None:
     try:
-        return app.store.get_json(keys.evaluation(model, run_id))
+        found = app.store.get_json(keys.evaluation(model, run_id))
     except ArtifactError:
         return None  # it failed before
+    trained = [
+        {**each, "error": ": ".join(caught(each["error"]))} if "error" in each else each
+        for each in found["trained"]
+    ]
+    return {**found, "trained": trained}
 
 
 def _tested(run_id: str, evaluation: Mapping[str, Any] | None) -> str:
@@ -141,15 +148,20 @@ def _drift(app: App, model: str, champion: str, new: Sequence[Input]) -> list[di
 
 
 def _distributions(
-    app: App, model: str, champion: str, reports: Sequence[Mapping[str, Any]], uploads: Mapping[str, Upload]
+    app: App,
+    spec: ModelSpec,
+    champion: str,
+    reports: Sequence[Mapping[str, Any]],
+    uploads: Mapping[str, Upload],
 ) -> dict[str, Any] | None:
     """The farthest columns of the newest batch that was compared."""
     if not reports:
         return None
     newest = reports[-1]
+    boolean = {column.name for column in spec.contract.columns if column.type is ColumnType.BOOLEAN}
     try:
-        reference = from_json(app.store.get_json(keys.reference(model, champion)))
-        batch = from_json(app.store.get_json(keys.profile(model, newest["batch_id"])))
+        reference = from_json(app.store.get_json(keys.reference(spec.name, champion)))
+        batch = from_json(app.store.get_json(keys.profile(spec.name, newest["batch_id"])))
     except ArtifactError:
         return None
     columns: list[dict[str, Any]] = []
@@ -157,6 +169,8 @@ def _distributions(
         name = each["column"]
         if len(columns) < DRAWN and name in reference.columns and name in batch.columns:
             shares = beside(reference.columns[name], batch.columns[name])
+            if shares and name in boolean and shares["names"] == ["0", "1"]:
+                shares["names"] = ["false", "true"]
             if shares:
                 columns.append({**each, **shares})
     return {
