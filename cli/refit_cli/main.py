@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     history.add_argument("model")
     report = add("report", _report, "The page of a run: what was found, what was decided, and why.")
     report.add_argument("model")
-    report.add_argument("run", nargs="?", default="", help="such as run-00000007; default: the newest")
+    report.add_argument(
+        "run_id", metavar="run", nargs="?", default="", help="such as run-00000007; default: the newest"
+    )
     report.add_argument("--out", type=Path, metavar="FILE", help="default: MODEL-RUN.html, here")
     report.add_argument("--open", action="store_true", help="and show it in the browser")
     predict = add("predict", _predict, "Predict the rows of a CSV or Parquet file with the champion.")
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--wait", action="store_true", help="until the run has ended, or waits for approval")
     again = add("resume-run", _resume_run, "Run a failed run again, on the inputs that it had frozen.")
     again.add_argument("model")
-    again.add_argument("run", help="such as run-00000007; see: refit history MODEL")
+    again.add_argument("run_id", metavar="run", help="such as run-00000007; see: refit history MODEL")
     again.add_argument("--reason", required=True, help="kept with the decision")
     again.add_argument("--wait", action="store_true", help="until the run has ended, or waits for approval")
     retract = add("retract", _retract, "Take an upload out of what is learned from.")
@@ -261,7 +263,7 @@ def _history(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> int:
     from refit_cli import pages
 
-    found = pages.find(_deployment(args).app, _model(args), args.run)
+    found = pages.find(_deployment(args).app, _model(args), args.run_id)
     if args.json and not args.out and not args.open:
         print(json.dumps(found.document, indent=2))
         return 0
@@ -322,7 +324,7 @@ def _resume_run(args: argparse.Namespace) -> int:
     from refit_cli import actions
 
     spec, app = _model(args), _deployment(args).app
-    return _decided(args, app, actions.resume_run(app, spec.name, args.run, args.reason))
+    return _decided(args, app, actions.resume_run(app, spec.name, args.run_id, args.reason))
 
 
 def _decided(args: argparse.Namespace, app: App, answered: Answered) -> int:
