@@ -22,7 +22,7 @@ def words(*values):
 
 def test_few_values_are_drawn_one_by_one():
     found = beside(numbers([0, 0, 0, 1]), numbers([1, 1, -3, np.nan]))
-    assert (found["kind"], found["names"]) == ("values", ["-3", "0", "1"])
+    assert (found["drawn"], found["names"]) == ("values", ["-3", "0", "1"])
     assert found["reference"] == [0, 75, 25]
     assert found["batch"] == pytest.approx([100 / 3, 0, 200 / 3])
     assert found["nulls"] == [0, 25]

@@ -127,6 +127,7 @@ DOCUMENT = {
             "rows": 3000,
             "compared": 6,
             "drifted": ["temperature"],
+            "false_alarms_a_year": 0.12,
             "columns": [
                 {"column": "temperature", "psi": 7.86, "drifted": True, "message": "temperature: moved"}
             ],
@@ -139,7 +140,7 @@ DOCUMENT = {
                 "column": "temperature",
                 "psi": 7.86,
                 "drifted": True,
-                "kind": "range",
+                "drawn": "range",
                 "edges": [0.0, 1.0, 2.0],
                 "reference": [75.0, 25.0],
                 "batch": [25.0, 75.0],
@@ -148,9 +149,10 @@ DOCUMENT = {
             },
             {
                 "column": "carrier",
+                "kind": "label",
                 "psi": 0.2,
                 "drifted": True,
-                "kind": "values",
+                "drawn": "values",
                 "names": ["AA", "UA"],
                 "reference": [60.0, 40.0],
                 "batch": [10.0, 90.0],
@@ -232,7 +234,7 @@ def test_a_page_shows_the_numbers_of_its_document():
         "v7: gain +0.0123", "1234 test rows, 1000 needed", "drift in 2 columns; 3000 new rows",
         "origin = JFK", "411", "-0.0300", "proved worse", "1 of 2 slices proved worse",
         "0.6911", "0.7044", "failed: TrainingError: no partial_fit", "5,200 rows to learn from",
-        "temperature: moved", "1 of 6", "temperature: drifted, PSI 7.86, missing 0.0 % before, 12.5 % now",
+        "temperature: moved", "1 of 6", "0.12 false alarms a year", "carrier (label): drifted", "temperature: drifted, PSI 7.86, missing 0.0 % before, 12.5 % now",
         "0.6543", "2,999", "more data would still help", "2,600", "0.6987",
         "ab" * 32, "cd" * 32, "ef" * 32, "numpy 2.4.6", "o-version", "2013-02-01 to 2013-02-28", "0.0215",
     ):  # fmt: skip
@@ -278,7 +280,7 @@ def test_a_page_needs_and_reaches_nothing_but_itself():
 
 def hostile(value, evil):
     """The document with every text in it, and every name of people's, replaced."""
-    kept = {"state", "kind", "trigger", "metric"}
+    kept = {"state", "drawn", "trigger", "metric"}
     if isinstance(value, dict):
         return {k: each if k in kept else hostile(each, evil) for k, each in value.items()}
     if isinstance(value, list):
@@ -338,6 +340,13 @@ def test_who_is_asked_is_told_how_to_answer():
     text = Reader(report.page(waiting)).text
     assert "Waits for approval" in text
     assert "refit reject flights v7 --comment WHY" in text
+
+
+def test_a_margin_is_drawn_below_zero_where_a_refresh_may_lose_something():
+    assert "margin 0.001" in Reader(plain()).text
+    refreshed = evaluation(refresh=True)
+    refreshed["gates"]["refresh_margin"] = 0.005
+    assert "margin -0.005" in Reader(report.page(refreshed)).text
 
 
 def test_an_evaluation_of_an_older_or_a_newer_release_is_shown_as_far_as_it_goes():

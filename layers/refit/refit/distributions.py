@@ -20,7 +20,7 @@ def beside(reference: ColumnProfile, batch: ColumnProfile) -> dict[str, Any] | N
     Returns
     -------
     dict
-        `kind` is "values" with the `names` of the values, or "range" with the `edges` of bins, shape (bins + 1,).
+        `drawn` is "values" with the `names` of the values, or "range" with the `edges` of bins, shape (bins + 1,).
         `reference` and `batch` are the shares of each; `nulls` those of missing values, of all rows;
         `outside` those beyond the edges.
     """
@@ -42,7 +42,7 @@ def _numbers(reference: NumberProfile, batch: NumberProfile) -> dict[str, Any] |
             np.abs(lower) < np.abs(upper), lower, upper
         )  # bins begin at the value nearest to zero
         names = [f"{value:.6g}" for value in exact.tolist()]
-        return {"kind": "values", "names": names, "reference": _shares(before), "batch": _shares(after)}
+        return {"drawn": "values", "names": names, "reference": _shares(before), "batch": _shares(after)}
     edges = np.clip(np.stack([lower, upper], axis=1).ravel(), -1e300, 1e300)
     up_to = [np.concatenate([[0.0], np.cumsum(each)]) / each.sum() for each in (before, after)]
     reached = [np.repeat(each, 2)[1:-1] for each in up_to]  # at both edges of every bin
@@ -53,7 +53,7 @@ def _numbers(reference: NumberProfile, batch: NumberProfile) -> dict[str, Any] |
         return None
     at = [np.interp(drawn, edges, each) for each in reached]
     return {
-        "kind": "range",
+        "drawn": "range",
         "edges": drawn.tolist(),
         "reference": (np.diff(at[0]) * 100).tolist(),
         "batch": (np.diff(at[1]) * 100).tolist(),
@@ -76,7 +76,7 @@ def _categories(reference: CategoryProfile, batch: CategoryProfile) -> dict[str,
     if max(rest) > 1e-6:
         shown, pairs = [*shown, f"all {len(words) - len(shown):,} others"], [*pairs, (rest[0], rest[1])]
     return {
-        "kind": "values",
+        "drawn": "values",
         "names": shown,
         "reference": [pair[0] for pair in pairs],
         "batch": [pair[1] for pair in pairs],

@@ -128,7 +128,7 @@ def distribution(name: str, title: str, column: Mapping[str, Any]) -> str:
     """Shares of one column's values before and now."""
     before, now = column["reference"], column["batch"]
     labels = ("champion learned from", "newest batch")
-    if column["kind"] == "range":
+    if column["drawn"] == "range":
         figure, axes = _axes(2.2)
         edges = column["edges"]
         axes.stairs(before, edges, fill=True, color=OLD, alpha=0.35, linewidth=0)

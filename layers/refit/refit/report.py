@@ -167,6 +167,8 @@ def _gain(document: Document) -> str:
         return ""
     metric, rows = evaluation["metric"], _count(evaluation.get("test_rows"))
     margin = document["gates"].get("margin") or 0.0
+    if evaluation.get("refresh"):
+        margin = -(document["gates"].get("refresh_margin") or 0.0)
     figures = []
     if evaluation.get("gain") is not None:
         line = {
@@ -340,6 +342,9 @@ def _drift(document: Document) -> str:
             )
         )
     lines.append(_table(("batch", "rows", "columns drifted", "how"), rows, "12", text="03"))
+    alarms = reports[-1].get("false_alarms_a_year")
+    if alarms is not None:
+        lines.append(_said(f"Without any drift, about {alarms:g} false alarms a year are to be expected."))
     if drawn and drawn.get("columns"):
         lines.append(_said(f"The columns that lie farthest away in {drawn['name']}:"))
         figures = []
@@ -362,7 +367,8 @@ def _column_title(column: Mapping[str, Any]) -> str:
     if outside >= 2:
         told.append(f"up to {outside:.1f} % beyond the edges")
     drifted = "drifted" if column.get("drifted") else "not drifted"
-    return f"{plots.short(column['column'], 60)}: {', '.join([drifted, *told])}"
+    kind = f" ({column['kind']})" if column.get("kind", "feature") != "feature" else ""
+    return f"{plots.short(column['column'], 60)}{kind}: {', '.join([drifted, *told])}"
 
 
 def _quality(document: Document) -> str:
