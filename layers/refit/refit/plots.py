@@ -214,4 +214,4 @@ def _inline(svg: str, name: str, label: str) -> str:
     # In text, every < is escaped: what looks like a tag is one.
     body = re.sub(r"<[^>]*>", tag, body)
     body = re.sub(r"\n\s*", "\n", body)
-    return f'<svg role="img" aria-label="{escape(label)}" {box[0]}>\n{body}</svg>'
+    return f'<svg role="img" aria-label="{escape(short(label, 300))}" {box[0]}>\n{body}</svg>'
