@@ -233,16 +233,16 @@ def _slices(document: Document) -> str:
     rows = [
         (
             "proved worse" if each.get("worse") else "",
-            each["name"],
-            _count(each.get("rows")),
+            plots.short(each["name"], 80),
+            f"{each['gain']:+.4f}",
             _score(each.get("challenger_score")),
             _score(each.get("champion_score")),
-            f"{each['gain']:+.4f}",
+            _count(each.get("rows")),
             "declared" if each.get("declared") else "found",
         )
         for each in ranked
     ]
-    head = ("", "slice", "rows", "challenger", "champion", "gain", "")
+    head = ("", "slice", "gain", "challenger", "champion", "rows", "")
     worse = sum(bool(each.get("worse")) for each in found)
     said = (
         f"{worse} of {len(found)} slices proved worse than they may."
