@@ -39,6 +39,12 @@ def test_many_values_are_drawn_as_ranges_that_leave_out_the_farthest():
     assert sum(found["batch"]) + found["outside"][1] == pytest.approx(100)
 
 
+def test_what_is_drawn_as_now_is_the_batch():
+    found = beside(numbers(np.arange(1000.0)), numbers(np.arange(500.0, 1000)))
+    assert found["batch"][: BINS // 2 - 1] == [0] * (BINS // 2 - 1)
+    assert min(found["reference"]) > 3
+
+
 def test_rare_categories_are_drawn_together():
     names = [f"c{i:02}" for i in range(30)]
     found = beside(words(*names * 2, "c00"), words(*names, *["new"] * 30))
