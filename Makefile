@@ -7,12 +7,14 @@ PY := .venv/bin/python
 MODELS ?= models
 UPLOADS ?= 2000
 SEED ?= 0
+BENCH_ROWS ?= 1000000
+BENCH ?=
 export PYTHONDONTWRITEBYTECODE := 1
 # Waiting OpenMP threads that spin make fits many times slower on a busy machine; see benchmarks/threads.py.
 export OMP_WAIT_POLICY := PASSIVE
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup demo test faults soak check format build test-build deploy lock clean
+.PHONY: help setup demo test faults soak check format build test-build deploy lock bench clean
 
 help:  ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -70,6 +72,17 @@ test-build: setup  ## test what `make build` left: sizes, bytecode, imports on p
 
 deploy: build  ## build, then let sam ask what it must know and deploy
 	@.venv-sam/bin/sam deploy --guided
+
+# The peers of the benchmark in an environment of their own: they want other packages, and older ones.
+.venv-bench/.installed: requirements/bench.txt
+	@echo "Setting up .venv-bench (once, about three minutes) ..."
+	@rm -rf .venv-bench
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: setup .venv-bench/.installed  ## measure intake beside its peers; BENCH_ROWS="1000000 10000000" BENCH="--write" and others
+	@$(PY) benchmarks/intake.py --rows $(BENCH_ROWS) $(BENCH)
 
 lock: .venv-sam/.installed  ## lock all requirements anew
 	@scripts/lock

@@ -1,4 +1,5 @@
-"""Compares an accepted batch with what the champion learned from. Reads profiles, never rows; then knocks."""
+"""Compares an accepted batch with what the champion learned from, and with the same season a year ago where there
+is one. Reads profiles, never rows; then knocks."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from typing import Any
 from refit.aws import keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, refusing
-from refit.drift import DriftReport, compare, summary
+from refit.batches import effective
+from refit.drift import DriftReport, check, is_season, same_season, summary
 from refit.models import ModelSpec, get_model
-from refit.profile import Profile, from_json
+from refit.profile import Profile, from_json, merge
 
 
 @entrypoint
@@ -22,10 +24,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     profile = from_json(app.store.get_json(keys.profile(model, batch)))
     champion = app.registry.champion(model)
     version = champion.version if champion else ""
-    report = against(version, profile, spec, app)
-    if report:
-        app.store.put_json_once(keys.drift(model, batch, version), asdict(report))
-        app.registry.add_drift(model, batch, version, summary(report))
+    report = against(version, profile, batch, spec, app)
     drifted = [column.message for column in report.drifted] if report else []
     found = {
         "model": model,
@@ -43,13 +42,26 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     return {"model": model, "batch_id": batch, "version": version, "drifted": drifted}
 
 
-def against(version: str, profile: Profile, spec: ModelSpec, app: App) -> DriftReport | None:
-    """Drift from what `version` learned from; None when there is nothing to compare with."""
+def against(version: str, profile: Profile, batch: str, spec: ModelSpec, app: App) -> DriftReport | None:
+    """Drift from what `version` learned from, recorded; None when there is nothing to compare with."""
     found = app.registry.version(spec.name, version) if version else None
     if (
         found is None or not found.inputs_key
     ):  # no champion, or an imported one: what it learned from is unknown
         return None
     reference = from_json(app.store.get_json(keys.reference(spec.name, version)))
-    columns = [column.name for column in spec.contract.features]
-    return compare(reference, profile, [*columns, spec.contract.target], psi_limit=spec.triggers.drift_psi)
+    report = check(spec, reference, profile, a_year_ago(profile, batch, spec.name, app))
+    app.store.put_json_once(keys.drift(spec.name, batch, version), asdict(report))
+    app.registry.add_drift(spec.name, batch, version, summary(report))
+    return report
+
+
+def a_year_ago(profile: Profile, batch: str, model: str, app: App) -> Profile | None:
+    """The merged profile of the same season's batches; None where they are missing or too few."""
+    if profile.period is None:
+        return None
+    found = same_season(effective(app.registry.uploads(model)), batch, profile.period)
+    if not found:
+        return None
+    season = merge(from_json(app.store.get_json(keys.profile(model, each.batch_id))) for each in found)
+    return season if is_season(season, profile) else None

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from refit.aws import alarms, inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger, refusing, utc_now
+from refit.drift import DriftReport, compare, told
+from refit.errors import ArtifactError
 from refit.evaluation import quality_floor
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
+from refit.profile import from_json
 from refit.records import Quality, Version
 from refit.shard import Shard, load
-from refit.training import encode_labels, frame_of_shard, predict
+from refit.training import PREDICTION, encode_labels, frame_of_shard, predict, prediction_profile
 
 LOOK_BACK = 5  # generations
 
@@ -31,7 +35,21 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
     note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
     floor = quality_floor(version.tested_score, version.tested_low, version.tested_rows, rows)
-    quality = Quality(model, batch, version.version, spec.gates.metric, value, rows, utc_now(), floor, note)
+    moved = prediction_drift(version, shard, spec, app)
+    if moved:
+        app.store.put_json_once(keys.prediction_drift(model, batch, version.version), asdict(moved))
+    quality = Quality(
+        model,
+        batch,
+        version.version,
+        spec.gates.metric,
+        value,
+        rows,
+        utc_now(),
+        floor,
+        note,
+        told(moved) if moved else None,
+    )
     app.registry.add_quality(quality)
     if value is not None:
         alarms.publish(app.cloudwatch, app.settings.stack, quality)
@@ -55,10 +73,31 @@ def unlearned_champion(model: str, batch: str, app: App) -> str | None:
     return None
 
 
+def prediction_drift(version: Version, shard: Shard, spec: ModelSpec, app: App) -> DriftReport | None:
+    """Whether the batch, labels or not, is predicted otherwise than the block that the version was tested on.
+
+    Both are predicted by its parent, the one that was tested: the champion itself has learned from that block, and a
+    refit alone moves predictions. None for an imported champion, and for one from before predictions were kept.
+    """
+    tested = app.registry.version(spec.name, version.parent) if version.parent else None
+    if tested is None or tested.pruned_at or not shard.rows:
+        return None
+    try:
+        before = from_json(app.store.get_json(keys.predictions(spec.name, tested.version)))
+    except ArtifactError:
+        return None
+    estimator, frame = serving.load_version(app.store, tested), frame_of_shard(shard, tested.features)
+    now = prediction_profile(estimator, frame, spec.task, tested.classes)
+    budget, effect = spec.triggers.drift_budget, spec.triggers.drift_effect
+    return compare(before, now, [PREDICTION], budget=budget, effect=effect, kind="prediction")
+
+
 def champion_score(
     estimator: Any, version: Version, shard: Shard, spec: ModelSpec
 ) -> tuple[float | None, int]:
     """Score on the labelled rows and their number; None where the metric is not defined."""
+    if spec.contract.target not in shard.columns:  # a late event of a batch from before it was the target
+        return None, 0
     labelled = shard.take(~shard.is_null(spec.contract.target))
     if not labelled.rows:
         return None, 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,18 @@ from refit.errors import ChampionMoved, TrainingError
 from refit.evaluation import choose, evaluate, trivial_predictions
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
-from refit.training import Blocks, Dataset, candidate_rows, fit, frame_of_shard, predict, split
+from refit.profile import to_json
+from refit.records import Version
+from refit.training import (
+    Blocks,
+    Dataset,
+    candidate_rows,
+    fit,
+    frame_of_shard,
+    predict,
+    prediction_profile,
+    split,
+)
 
 
 @entrypoint
@@ -39,9 +51,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         )
         raise TrainingError(f"no candidate could be trained: {failures}")
 
-    def predictions(version: str, index: np.ndarray) -> np.ndarray:
+    @cache
+    def loaded(version: str) -> tuple[Version, Any]:
         found = app.registry.recorded(message.model, version)
-        estimator = serving.load_version(app.store, found)
+        return found, serving.load_version(app.store, found)
+
+    def predictions(version: str, index: np.ndarray) -> np.ndarray:
+        found, estimator = loaded(version)
         needs = METRICS[spec.gates.metric].needs
         # In the columns that this version knows: an imported champion, or one from before the contract
         # changed, knows others than the challenger.
@@ -59,10 +75,16 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     else:
         chosen = next(iter(trained))
 
-    tested = predictions(trained[chosen], blocks.test)
+    # What check_quality compares the predictions of later batches with.
+    tested, estimator = loaded(trained[chosen])
+    frame = frame_of_shard(data.rows.take(blocks.test), tested.features)
+    shown = prediction_profile(estimator, frame, spec.task, tested.classes)
+    app.store.put_json_once(keys.predictions(message.model, tested.version), to_json(shown))
+
+    predicted = predictions(trained[chosen], blocks.test)
     verdict = evaluate(
         data.labels[blocks.test],
-        tested,
+        predicted,
         predictions(champion.version, blocks.test) if champion else None,
         _baseline(data, blocks.train, len(blocks.test), spec),
         spec.task,
@@ -78,7 +100,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "chosen": chosen,
         "selection": finite,
         "rows": blocks_of,
-        "learning_curve": _learning_curve(chosen, tested, data, blocks, spec),
+        "learning_curve": _learning_curve(chosen, predicted, data, blocks, spec),
     }
     app.store.put_json_once(key, {**document, "trained": event["trained"], "champion": frozen.champion})
     logger.info("evaluated", extra={"promote": verdict.promote, "chosen": chosen})
@@ -102,7 +124,7 @@ def _baseline(data: Dataset, train: np.ndarray, n: int, spec: ModelSpec) -> np.n
 
 
 def _learning_curve(
-    chosen: str, tested: np.ndarray, data: Dataset, blocks: Blocks, spec: ModelSpec
+    chosen: str, predicted: np.ndarray, data: Dataset, blocks: Blocks, spec: ModelSpec
 ) -> dict[str, Any]:
     def learned_from(rows: np.ndarray) -> np.ndarray:
         estimator = fit(data, rows, spec)
@@ -114,7 +136,7 @@ def _learning_curve(
         learning.curve(
             learned_from,
             candidate_rows(chosen, blocks.train, spec),
-            tested,
+            predicted,
             data.labels[blocks.test],
             spec,
             len(data.classes),

@@ -68,7 +68,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
     version, generation = (champion.version, champion.generation) if champion else ("", 0)
     learned = inputs.learned_by(app.store, registry, model, version)
     everything = registry.uploads(model)
-    uploads = effective(everything)
+    uploads, left_out = inputs.usable(app.store, spec, effective(everything))
     resumed = runs.existing(registry, model, knock.resumes) if knock.resumes else None
     state = State(
         inputs=uploads,
@@ -80,6 +80,7 @@ def _decide(knock: Knock, spec: ModelSpec, app: App) -> Answered:
         last_run=slot.last_run or None,
         last_digest=slot.last_digest,
         hold=Hold(**slot.hold) if slot.hold else None,
+        left_out=left_out,
         resumes=_as_it_stands(resumed, generation, everything, spec, app) if resumed else None,
     )
     decision = decide(knock, state, spec, now)

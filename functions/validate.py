@@ -11,15 +11,16 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from refit import manifest
 from refit.aws import intake, keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, turn_away, utc_now
 from refit.aws.store import ObjectVersion, open_version
-from refit.batches import Code, Outcome, Reason, Upload, batch_id, is_final, upload_id
-from refit.errors import BadMessage, RefitError, UnknownModel
+from refit.batches import Code, Outcome, Reason, Upload, UploadPart, batch_id, is_final, upload_id
+from refit.errors import BadMessage, RefitError, UnknownModel, UnreadableFile
 from refit.models import ModelSpec, get_model
 from refit.profile import to_json
-from refit.shard import dump
+from refit.reading import Limits
 from refit.validation import Verdict, validate_file
 
 LAST_TRY = 5  # maxReceiveCount of the intake queue
@@ -129,30 +130,86 @@ def _too_large(found: ObjectVersion, app: App) -> Verdict:
 
 def _judge(upload: Upload, spec: ModelSpec, found: ObjectVersion, app: App) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "upload"
+        path, shard, bad_rows = (Path(folder) / name for name in ("upload", "shard", "bad_rows.csv"))
         upload = replace(upload, sha256=found.save(path))
-        verdict = validate_file(path, spec.contract, max_bytes=8 * app.settings.max_upload_mb << 20)
-    if verdict.accepted:
-        _accept(upload, spec, verdict, app)
-    else:
-        _quarantine(upload, verdict, app)
+        try:
+            upload, paths = _with_parts(upload, path, app)
+        except UnreadableFile as error:
+            _quarantine(upload, Verdict(False, 0, 0, (Reason(error.code, str(error)),), ()), app)
+            return
+        verdict = validate_file(
+            paths,
+            spec.contract,
+            limits=Limits(spec.contract.max_rows, 8 * app.settings.max_upload_mb << 20),
+            now=upload.uploaded_at,
+            shard=shard,
+            bad_rows=bad_rows,
+            folder=Path(folder),
+        )
+        if verdict.listed:
+            verdict = _list_bad_rows(upload, verdict, bad_rows, app)
+        if verdict.accepted:
+            _accept(upload, spec, verdict, shard, app)
+        else:
+            _quarantine(upload, verdict, app)
 
 
-def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, app: App) -> None:
+def _with_parts(upload: Upload, path: Path, app: App) -> tuple[Upload, list[Path]]:
+    """The upload with the parts that it names, if it is a manifest, and the files to read."""
+    with path.open("rb") as file:
+        document = file.read(manifest.MAX_BYTES + 1)
+    if not manifest.is_manifest(document):
+        return upload, [path]
+    # A repeated delivery reads what an earlier one read, whatever was uploaded meanwhile.
+    pinned = {part.key: part.version_id for part in upload.parts}
+    parts: list[UploadPart] = []
+    paths: list[Path] = []
+    limit = app.settings.max_upload_mb << 20
+    for key in manifest.files_of(document, upload.model):
+        found = open_version(app.s3, app.settings.data_bucket, key, pinned.get(key, ""))
+        if found is None:
+            raise manifest.missing(key)
+        limit -= found.size
+        if limit < 0:
+            raise UnreadableFile(
+                f"The manifest's files are larger than the {app.settings.max_upload_mb} MB that are read of a batch; "
+                "make several batches, or raise MaxUploadMb.",
+                Code.FILE_TOO_LARGE,
+            )
+        paths.append(path.with_name(f"part-{len(parts)}"))
+        parts.append(UploadPart(key, found.version_id, found.save(paths[-1]), found.size))
+    return replace(upload, parts=tuple(parts), sha256=manifest.content_hash(parts)), paths
+
+
+def _list_bad_rows(upload: Upload, verdict: Verdict, path: Path, app: App) -> Verdict:
+    """Keep the list of bad rows, before the record that says where it is."""
+    key = keys.bad_rows(upload.model, upload.upload_id)
+    app.store.put_file_once(key, path, "text/csv")
+    shown = f"the first {verdict.listed} of {verdict.bad_rows}"
+    if verdict.listed == verdict.bad_rows:
+        shown = f"all {verdict.bad_rows}"
+    message = f"Rows that broke hard rules, {shown}, with numbers and reasons: s3://{app.settings.store_bucket}/{key}"
+    listed = Reason(Code.BAD_ROWS_LISTED, message, count=verdict.listed)
+    return replace(verdict, warnings=(*verdict.warnings, listed))
+
+
+def _accept(upload: Upload, spec: ModelSpec, verdict: Verdict, shard: Path, app: App) -> None:
     """Shard, record, profile: the profile last, for its arrival is the message."""
-    assert verdict.shard is not None and verdict.profile is not None
+    assert verdict.profile is not None
     batch = batch_id(upload.sha256, spec.contract.digest)
     first = app.registry.first_with_content(upload.model, upload.sha256, upload.key)
-    app.store.put_once(keys.shard(upload.model, batch), dump(verdict.shard))
+    intake.remember_contract(app, upload.model, spec.contract)
+    app.store.put_file_once(keys.shard(upload.model, batch), shard)
     upload = app.registry.save_upload(
         replace(
             upload,
             outcome=Outcome.ACCEPTED,
             batch_id=batch,
+            contract=spec.contract.digest,
             duplicate_of="" if first == upload.key else first,
             rows=verdict.rows,
             bad_rows=verdict.bad_rows,
-            warnings=verdict.warnings,
+            warnings=(verdict.warnings + verdict.coercions)[:MAX_REASONS],
             reasons=(),
             period=verdict.profile.period,
         )

@@ -7,19 +7,21 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refit.errors import RefitError
 from refit.models import ModelSpec, find_models, get_model
-from refit_cli.local.errors import LocalStackError
+from refit_cli.usage import UsageError
 
 if TYPE_CHECKING:
     from refit.aws.runtime import App
     from refit.records import Answered, Approval
     from refit_cli.deployment import Deployment
 
+TASKS = ("binary", "multiclass", "regression")
 PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
 
 
@@ -29,9 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return args.run(args) or 0
-    except (RefitError, LocalStackError) as error:
+    except RefitError as error:
         print(f"refit {args.command}: {error}", file=sys.stderr)
-        return 1
+        # A 1 of validate says that the file is rejected, and nothing else.
+        return 2 if isinstance(error, UsageError) or args.command == "validate" else 1
     except KeyboardInterrupt:
         left = (
             "nothing is left running" if args.command in ("demo", "local") else "what was asked for goes on"
@@ -42,9 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if not type(error).__module__.startswith("botocore"):  # importing it costs every command its start
+        # Their modules are looked at, for importing them costs every command its start.
+        whose = type(error).__module__
+        if whose == "refit_cli.local.errors":
+            print(f"refit {args.command}: {error}", file=sys.stderr)
+        elif whose.startswith("botocore"):
+            print(f"refit {args.command}: AWS: {error}", file=sys.stderr)
+        elif isinstance(error, OSError) and args.command in ("init", "validate"):
+            print(f"refit {args.command}: {error}; look at the file and its rights", file=sys.stderr)
+            return 2
+        elif args.command == "validate":
+            traceback.print_exc()
+            return 2
+        else:
             raise
-        print(f"refit {args.command}: AWS: {error}", file=sys.stderr)
         return 1
 
 
@@ -78,6 +92,35 @@ def _parser() -> argparse.ArgumentParser:
     local = add("local", _local, "Run the stack on this machine, in the foreground.")
     local.add_argument("--port", type=_port, default=4566, help="on 127.0.0.1 (default: 4566)")
 
+    init = add("init", _init, "Write a model.toml from what sample files show.")
+    init.add_argument("name", metavar="NAME", help="of the model: lower-case letters, digits and dashes")
+    init.add_argument("files", type=Path, nargs="+", metavar="FILE", help="Parquet or CSV")
+    init.add_argument("--target", required=True, metavar="COL", help="what is to be predicted")
+    init.add_argument("--time", metavar="COL", help="the timestamp that orders the rows")
+    init.add_argument(
+        "--key", action="append", default=[], metavar="COL", help="names a row once; repeatable"
+    )
+    init.add_argument("--task", choices=list(TASKS), help="default: found out from the target")
+    init.add_argument("--metric", help="default: by the task")
+    init.add_argument("--delimiter", help="of CSV files (default: found out)")
+    init.add_argument("--encoding", help="of CSV files, such as latin-1 (default: UTF-8 or UTF-16)")
+    init.add_argument("--force", action="store_true", help="replace a model.toml that is there")
+    validate = add(
+        "validate", _validate, "The verdict on files, offline: exit 0 accepted, 1 rejected, 2 usage."
+    )
+    validate.add_argument("files", type=Path, nargs="+", metavar="FILE", help="several form one batch")
+    validate.add_argument("--model", required=True, metavar="NAME")
+    validate.add_argument(
+        "--reference",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="compare with this data file or profile.json as well; repeatable",
+    )
+    validate.add_argument(
+        "--bad-rows", type=Path, metavar="FILE", help="write the rows that break rules here"
+    )
     add("check", _check, "Check all model folders; exit 1 names every mistake.")
 
     status = add("status", _status, "Where a model stands, or all of them.")
@@ -146,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
     retention.add_argument("model")
     of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
     of_care = (again, requeue, doctor, retention)
-    for command in (status, history, report, predict, retrain, *of_people, *of_care):
+    for command in (validate, status, history, report, predict, retrain, *of_people, *of_care):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -206,6 +249,39 @@ The scheduled rule looks every minute. Everything lives in memory and is gone wh
         )
         stack.wait()
     return 0
+
+
+def _init(args: argparse.Namespace) -> int:
+    from refit.contract import Dialect
+    from refit.metrics import Task
+    from refit_cli.init import Wish, init
+
+    wish = Wish(
+        name=args.name,
+        target=args.target,
+        time=args.time,
+        keys=tuple(args.key),
+        task=Task(args.task) if args.task else None,
+        metric=args.metric,
+        dialect=Dialect(delimiter=args.delimiter, encoding=args.encoding),
+    )
+    told, accepted = init(wish, args.files, args.models, args.force)
+    print(told)
+    return 0 if accepted else 1
+
+
+def _validate(args: argparse.Namespace) -> int:
+    from refit_cli import usage, validate
+
+    paths, references = usage.files(args.files), usage.files(args.reference)
+    spec = usage.model(args.models, args.model)
+    compared = validate.reference(references, spec) if references else None
+    verdict = validate.judge(paths, spec, args.bad_rows)
+    if args.json:
+        print(json.dumps(validate.document(verdict, spec, compared), indent=2))
+    else:
+        print(validate.text(verdict, spec, compared))
+    return 0 if verdict.accepted else 1
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -8,7 +8,8 @@ from typing import Any
 
 from refit.aws import inputs, keys, pruning
 from refit.aws.runtime import App, utc_now
-from refit.batches import effective
+from refit.batches import Upload, effective
+from refit.drift import BUDGET, batches_a_year, false_alarms_a_year
 from refit.models import ModelSpec
 from refit.records import Approval, ApprovalStatus, Tick
 
@@ -22,6 +23,8 @@ def status(app: App, model: str) -> dict[str, Any]:
     used = effective(uploads)
     runs = sorted(registry.runs(model), key=lambda run: run.run_id)
     knocks = sorted(registry.knocks(model), key=lambda knock: knock.decided_at)
+    qualities = sorted(registry.qualities(model), key=lambda quality: quality.at)
+    drift = _last_drift(registry.drifts(model), uploads)
     asked = next((each for each in approvals(app, model) if each["open"]), None)
     return {
         "model": model,
@@ -35,7 +38,22 @@ def status(app: App, model: str) -> dict[str, Any]:
         "hold": slot.hold,
         "last_run": asdict(runs[-1]) if runs else None,
         "last_decision": asdict(knocks[-1]) if knocks else None,
+        "last_quality": asdict(qualities[-1]) if qualities else None,
+        "last_drift": drift,
+        "false_alarms_a_year": _false_alarms(drift, used),
     }
+
+
+def _last_drift(drifts: list[dict[str, Any]], uploads: list[Upload]) -> dict[str, Any] | None:
+    """The report on the batch that came last."""
+    decided = {upload.batch_id: upload.decided_at for upload in uploads}
+    return max(drifts, key=lambda each: (decided.get(each["batch_id"], ""), each["version"]), default=None)
+
+
+def _false_alarms(drift: dict[str, Any] | None, uploads: list[Upload]) -> float | None:
+    """How many are to be expected a year, as often as batches come and with the budget that held last."""
+    rate = batches_a_year(uploads)
+    return false_alarms_a_year(rate, drift.get("budget", BUDGET)) if drift and rate else None
 
 
 def approvals(app: App, model: str) -> list[dict[str, Any]]:
@@ -118,6 +136,16 @@ def status_text(status: dict[str, Any]) -> str:
     counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(uploads.items())) or "none"
     lines.append(f"  uploads    {counted}")
     lines.append(f"  rows       {status['rows']} in use, {status['new_rows']} of them new to the champion")
+    if status["last_drift"]:
+        lines.append(f"  drift      {drift_text(status['last_drift'])}")
+        if status["false_alarms_a_year"] is not None:
+            expected = f"at most {status['false_alarms_a_year']:.2g} false alarms a year are to be expected"
+            lines.append(f"             {expected}")
+    quality = status["last_quality"]
+    if quality and quality["predictions"]:
+        moved = quality["predictions"]["drifted"]
+        told = quality["predictions"]["message"] if moved else "as on the block it was tested on"
+        lines.append(f"  predicts   {quality['version']} on the newest batch: {told}")
     if status["running"]:
         lines.append(f"  running    {status['running']}")
     if status["approval"]:
@@ -211,7 +239,14 @@ def history_text(history: dict[str, Any]) -> str:
         score = each["note"] if each["score"] is None else f"{each['metric']} {each['score']:.4f}"
         if each["floor"] is not None:
             score += f", {'at least' if each['score'] >= each['floor'] else 'below'} the {each['floor']:.4f} of its test"
+        if each["predictions"] and each["predictions"]["drifted"]:
+            score += f"; {each['predictions']['message']}"
         lines.append((each["at"], f"quality    {each['version']} on {each['rows']} new rows: {score}"))
+    decided = {each["batch_id"]: each["decided_at"] for each in history["uploads"] if each["batch_id"]}
+    for each in history["drift"]:
+        lines.append(
+            (decided.get(each["batch_id"], ""), f"drift      from {each['version']}: {drift_text(each)}")
+        )
     for each in history["knocks"]:
         lines.append(
             (
@@ -240,6 +275,15 @@ def history_text(history: dict[str, Any]) -> str:
     if not lines:
         return f"{history['model']}: nothing has happened yet"
     return "\n".join(f"{at}  {text}" for at, text in sorted(lines, key=lambda line: line[0]))
+
+
+def drift_text(drift: dict[str, Any]) -> str:
+    """What drifted, what only the season explains, or that nothing did."""
+    drifted, seasonal = drift["drifted"], drift.get("seasonal", [])
+    told = {each["column"]: each["message"] for each in drift["columns"]}
+    text = "; ".join(told.get(name, name) for name in drifted[:3]) or "no column drifted"
+    text += f"; and {len(drifted) - 3} more columns" if len(drifted) > 3 else ""
+    return text + (f"; as a year ago: {', '.join(seasonal)}" if seasonal else "")
 
 
 def _reasons(reasons: Any) -> str:

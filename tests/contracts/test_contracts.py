@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from fnmatch import fnmatchcase
 from functools import cache, partial
 
@@ -19,6 +20,8 @@ from reach import LAYER, ROOT, Reach
 from refit import errors
 from refit.aws import alarms, keys, messages, runs
 from refit.aws.bus import SOURCE, Event
+from refit.batches import Code
+from refit.contract import Column, Contract, Dialect
 from refit.policy import Knock
 from refit.records import Run, RunStatus
 
@@ -332,11 +335,13 @@ def test_the_domain_is_pure(path):
             imported |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    forbidden = ("boto3", "botocore", "os", "logging", "aws_lambda_powertools", "refit.aws", "time")
+    environment = ("os.environ", "os.getenv", "os.putenv")  # files may be written, as a caller named them
+    forbidden = ("boto3", "botocore", *environment, "logging", "aws_lambda_powertools", "refit.aws", "time")
     assert not [
         name for name in imported if name in forbidden or name.startswith(tuple(f"{f}." for f in forbidden))
     ]
     assert not re.search(r"\b(now|utcnow|today)\(\)|\btime\.(time|monotonic)\b|\.now\(", path.read_text())
+    assert not any(name in path.read_text() for name in environment)
 
 
 # ---------------------------------------------------------------- messages
@@ -921,3 +926,18 @@ def test_paths_in_the_template_exist():
     assert (ROOT / GLOBALS["CodeUri"]).is_dir()
     for name, layer in of_type("Serverless::LayerVersion").items():
         assert (ROOT / layer["ContentUri"] / "Makefile").is_file(), name
+
+
+def test_every_reason_code_is_documented_once():
+    text = (ROOT / "docs/models.md").read_text()
+    table = text[text.index("| code | meaning | |") :]
+    listed = re.findall(r"(?m)^\| `(\w+)` \| \S", table)
+    assert sorted(listed) == sorted(Code)
+
+
+def test_every_key_of_a_contract_is_documented():
+    text = (ROOT / "docs/models.md").read_text()
+    keys_of_columns = {field.name for field in fields(Column)} - {"name"}
+    keys_of_files = {field.name for field in fields(Contract)} - {"columns", "fresh_seconds", "csv"}
+    for name in {*keys_of_columns, *keys_of_files, "fresh", *(field.name for field in fields(Dialect))}:
+        assert re.search(rf"(?m)^\|[^|]*`{name}`[^|]*\|", text), name

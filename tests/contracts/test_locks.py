@@ -17,6 +17,7 @@ LAMBDA = {
 LOCKS = [
     ROOT / "requirements/dev.txt",
     ROOT / "requirements/sam.txt",
+    ROOT / "requirements/bench.txt",
     *(ROOT / f"layers/{name}/requirements.txt" for name in LAYERS),
 ]
 
@@ -57,6 +58,17 @@ def test_nothing_is_carried_twice(layer):
     """Every function has the core layer; what it carries would be paid for again."""
     core = locked(ROOT / "layers/core/requirements.txt")
     assert not set(core) & set(locked(ROOT / f"layers/{layer}/requirements.txt"))
+
+
+@pytest.mark.parametrize("package", ["numpy", "pyarrow"])
+def test_the_peers_of_the_benchmark_read_with_the_same_versions(package):
+    versions = [
+        sorted(
+            {version for name, version, *_ in blocks(ROOT / f"requirements/{lock}.txt") if name == package}
+        )
+        for lock in ("dev", "bench")
+    ]
+    assert versions[0] and versions[0] == versions[1], "run `make lock`"
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,7 +1,12 @@
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
 import pytest
 from rows import flights
 
 from refit.errors import ArtifactError
+from refit_cli.view import history, history_text, status, status_text
 
 
 def check(stack, upload):
@@ -79,3 +84,73 @@ def test_only_profiles_of_deployed_models_are_read(stack):
     assert sorted(each.error for each in stack.app.registry.refusals()) == ["BadMessage", "UnknownModel"]
     with pytest.raises(ArtifactError, match="missing"):
         stack.call("check_drift", stack.profile_event("check_drift", "0" * 24))
+
+
+def of(year, month, temperature):
+    """A month's flights in another year, at that temperature."""
+    frame = flights(400, month=month, seed=year)
+    start = frame["scheduled_departure"] + pd.DateOffset(years=year - 2013)
+    return frame.assign(scheduled_departure=start, temperature=frame["temperature"] - 50 + temperature)
+
+
+def recorded(stack, upload):
+    (found,) = [each for each in stack.app.registry.drifts("flights") if each["batch_id"] == upload.batch_id]
+    return found
+
+
+def test_what_is_as_a_year_ago_is_seasonal_and_knocks_without_drift(stack):
+    stack.promoted("flights", "2013-07.parquet", of(2013, 7, 80))
+    stack.upload("2013-01.parquet", of(2013, 1, 30))
+    upload = stack.upload("2014-01.parquet", of(2014, 1, 30))
+    assert check(stack, upload)["drifted"] == []
+    assert [event["detail-type"] for event in stack.heard()] == ["Drift Checked"]
+    found = recorded(stack, upload)
+    assert (found["seasonal"], found["season_rows"]) == (["temperature"], 400)
+    assert found["columns"][0]["fired"] == ["champion"]
+    assert found["columns"][0]["message"].endswith("; but as a year ago")
+    line = next(each for each in status_text(status(stack.app, "flights")).splitlines() if "drift " in each)
+    assert line == "  drift      no column drifted; as a year ago: temperature"
+
+
+def test_what_is_not_as_a_year_ago_has_drifted(stack):
+    stack.promoted("flights", "2013-07.parquet", of(2013, 7, 80))
+    stack.upload("2013-01.parquet", of(2013, 1, 30))
+    upload = stack.upload("2014-01.parquet", of(2014, 1, 50))
+    (message,) = check(stack, upload)["drifted"]
+    assert message.startswith("temperature: mean ")
+    assert message.endswith("; far from a year ago, too")
+    assert recorded(stack, upload)["columns"][0]["fired"] == ["champion", "season"]
+    assert "drift      from v1: temperature: mean " in history_text(history(stack.app, "flights"))
+
+
+def test_an_upload_that_was_taken_back_is_no_season(stack):
+    stack.promoted("flights", "2013-07.parquet", of(2013, 7, 80))
+    stack.upload("2013-01.parquet", of(2013, 1, 30))
+    stack.app.registry.save_upload(
+        replace(
+            next(u for u in stack.app.registry.uploads("flights") if u.key.endswith("01.parquet")),
+            retracted="by me: wrong",
+        )
+    )
+    upload = stack.upload("2014-01.parquet", of(2014, 1, 30))
+    assert len(check(stack, upload)["drifted"]) == 1
+    assert recorded(stack, upload)["season_rows"] == 0
+
+
+def test_the_label_stands_beside_the_features_and_false_alarms_are_counted_ahead(stack):
+    """Two uploads 31 days apart are 11.8 a year, of which one in 100 may be a false alarm."""
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2).assign(late=np.arange(400) > 10))
+    (message,) = check(stack, upload)["drifted"]
+    assert message.startswith("late: mean 0.")
+    found = recorded(stack, upload)
+    assert [each["kind"] for each in found["columns"] if each["column"] == "late"] == ["label"]
+    assert "at most 0.12 false alarms a year" in status_text(status(stack.app, "flights"))
+
+
+def test_the_model_says_what_is_far_enough_and_how_often_it_may_be_wrong(stack, declare):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2).assign(temperature=60.0))
+    declare("flights", drift_effect=500, drift_budget=0.2)
+    assert check(stack, upload)["drifted"] == []
+    assert status(stack.app, "flights")["false_alarms_a_year"] == pytest.approx(0.2 * 365 / 31)

@@ -200,7 +200,7 @@ def test_what_would_compare_or_learn_what_is_no_longer_so_is_not_resumed(stack, 
 
 
 def test_a_model_that_was_declared_anew_is_not_resumed(stack, failed, declare):
-    declare("flights", drift_psi=0.2)
+    declare("flights", drift_effect=2)
     assert "model.toml or model.py changed" in resumed(stack).reasons[0]
 
 

@@ -1,10 +1,13 @@
 import json
+import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from moto_stack import sample
+from moto_stack import MODELS, sample
 from rows import flights
 
+from refit.aws import inputs
 from refit.errors import AwsUnavailable, Conflict
 from refit.records import RunStatus
 
@@ -274,3 +277,107 @@ def test_the_end_of_an_execution_that_somebody_else_named_is_refused(stack, name
 
 def test_the_end_of_a_run_that_nobody_recorded_is_refused(stack):
     assert "flights has no run-00000001" in end(stack, RUN_1)["reasons"][0]
+
+
+# ---------------------------------------------------------------- batches of older contracts
+def redeclared(configure, tmp_path, changes):
+    """Deploys flights with these changes of its model.toml."""
+    folder = tmp_path / f"models-{len(list(tmp_path.iterdir()))}"
+    shutil.copytree(MODELS, folder)
+    path = folder / "flights/model.toml"
+    text = path.read_text()
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    configure(models_dir=folder)
+
+
+GROWN = {
+    "min_rows = 20": "min_rows = 20\nversion = 2",
+    "temperature =": 'seats = { type = "integer", since = 2, fill = 180 }\ntemperature =',
+}
+
+
+def test_a_batch_without_a_column_that_came_later_is_learned_from_with_its_fill(stack, configure, tmp_path):
+    old = stack.upload("2013-01.parquet", flights(400))
+    redeclared(configure, tmp_path, GROWN)
+    new = stack.upload("2013-02.parquet", flights(400, month=2).assign(seats=90))
+    answer = stack.ask()
+    assert answer["reasons"] == ["no champion yet and 800 rows to learn from"]
+    run = stack.app.registry.run("flights", answer["run_id"])
+    frozen = inputs.read(stack.app.store, run.inputs_key)
+    assert [each.batch_id for each in frozen.batches] == [old.batch_id, new.batch_id]
+    data = inputs.dataset(stack.app.store, frozen, stack.app.models["flights"])
+    assert np.unique(data.rows.columns["seats"], return_counts=True)[0].tolist() == [90, 180]
+    assert (data.rows.columns["seats"] == 180).sum() == 400
+    stack.walk(answer["run_id"])
+    assert stack.app.registry.run("flights", answer["run_id"]).status is RunStatus.PROMOTED
+
+
+def test_a_file_without_the_column_is_refused_once_the_contract_asks_for_it(stack, configure, tmp_path):
+    redeclared(configure, tmp_path, GROWN)
+    late = stack.upload("2013-01.parquet", flights(400))
+    assert [(reason.code, reason.column) for reason in late.reasons] == [("missing_column", "seats")]
+
+
+def test_batches_that_hold_a_column_as_something_else_are_left_out_by_name(stack, configure, tmp_path):
+    for month in (1, 2):
+        stack.upload(f"2013-0{month}.parquet", flights(400, month=month))
+    retyped = {
+        "min_rows = 20": "min_rows = 20\nversion = 2",
+        'carrier = { type = "category", max_categories = 50 }': 'carrier = { type = "number" }',
+    }
+    redeclared(configure, tmp_path, retyped)
+    left_out = "2 batches of contract version 1 are left out: column 'carrier' was a category"
+    assert stack.ask("r1")["reasons"] == [
+        "no accepted batch can be learned from under the contract of today",
+        left_out,
+    ]
+    new = stack.upload("2013-03.parquet", flights(400, month=3).assign(carrier=7.5))
+    answer = stack.ask("r2")
+    assert answer["reasons"] == ["no champion yet and 400 rows to learn from", left_out]
+    frozen = inputs.read(stack.app.store, stack.app.registry.run("flights", answer["run_id"]).inputs_key)
+    assert [each.batch_id for each in frozen.batches] == [new.batch_id]
+    stack.walk(answer["run_id"])
+    assert stack.app.registry.run("flights", answer["run_id"]).status is RunStatus.PROMOTED
+
+
+def test_a_batch_without_the_target_of_today_is_left_out(stack, configure, tmp_path):
+    stack.upload("2013-01.parquet", flights(400))
+    other = {
+        'target = "late"': 'target = "delayed"',
+        "late = {": "delayed = {",
+        "min_rows = 20": "min_rows = 20\nversion = 2",
+    }
+    redeclared(configure, tmp_path, other)
+    stack.upload("2013-02.parquet", flights(400, month=2).rename(columns={"late": "delayed"}))
+    assert stack.ask()["reasons"] == [
+        "no champion yet and 400 rows to learn from",
+        "1 batch of contract version 1 is left out: column 'delayed' is missing",
+    ]
+
+
+def test_a_champion_of_the_older_contract_serves_and_is_scored_on_batches_of_the_newer(
+    stack, configure, tmp_path
+):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    redeclared(
+        configure,
+        tmp_path,
+        GROWN | {'carrier = { type = "category", max_categories = 50 }': 'carrier = { type = "number" }'},
+    )
+    new = stack.upload("2013-02.parquet", flights(400, month=2).assign(seats=90, carrier=7.5))
+    scored = stack.call("check_quality", stack.profile_event("check_quality", new.batch_id))
+    assert scored["score"] > 0.5
+    checked = stack.call("check_drift", stack.profile_event("check_drift", new.batch_id))
+    assert checked["version"]
+
+
+def test_a_late_check_of_a_batch_from_before_the_target_of_today_has_no_score(stack, configure, tmp_path):
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    old = stack.upload("2013-02.parquet", flights(400, month=2))
+    redeclared(configure, tmp_path, {'target = "late"': 'target = "delayed"', "late = {": "delayed = {"})
+    checked = stack.call("check_quality", stack.profile_event("check_quality", old.batch_id))
+    assert (checked["score"], checked["rows"]) == (None, 0)
+    assert stack.call("check_drift", stack.profile_event("check_drift", old.batch_id))["drifted"] == []

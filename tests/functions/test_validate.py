@@ -1,8 +1,10 @@
 import io
 import json
+from csv import reader
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from moto_stack import client, happening, sample
 from rows import csv, flights, parquet
@@ -59,6 +61,21 @@ def test_a_bad_upload_is_quarantined_with_all_its_reasons(stack):
     assert event["detail-type"] == "Batch Quarantined"
     assert len(event["detail"]["reasons"]) == 4
     assert stack.versions_of("accepted/") == []
+
+
+def test_the_rows_of_a_bad_upload_are_listed_beside_its_reasons(stack):
+    frame = flights(100)
+    frame.loc[[3, 70], "distance"] = -1.0
+    upload = stack.upload("bad.parquet", frame)
+    assert upload.outcome is Outcome.QUARANTINED
+    (told,) = [warning for warning in upload.warnings if warning.code == Code.BAD_ROWS_LISTED]
+    key = keys.bad_rows("flights", upload.upload_id)
+    assert told.message.endswith(f"s3://{stack.app.settings.store_bucket}/{key}")
+    rows = list(reader(io.StringIO(stack.app.store.get(key).decode())))
+    assert [row[:3] for row in rows[1:]] == [
+        ["4", "out_of_range", "distance"],
+        ["71", "out_of_range", "distance"],
+    ]
 
 
 def test_bytes_that_are_no_table_are_quarantined(stack):
@@ -202,6 +219,97 @@ def test_what_is_parked_and_deleted_has_nothing_left_to_try(stack):
     assert stack.call("validate", stack.arrival(key, version)) == DONE
     upload = stack.recorded(key, version)
     assert (upload.outcome, codes(upload)) == (Outcome.IGNORED, [Code.DELETED])
+
+
+# ---------------------------------------------------------------- many files, one batch
+def put_part(stack, name, content, model="flights"):
+    key = f"parts/{model}/{name}"
+    body = content if isinstance(content, bytes) else parquet(content)
+    put = stack.app.s3.put_object(Bucket=stack.app.settings.data_bucket, Key=key, Body=body)
+    return key, put["VersionId"]
+
+
+def manifest_of(*files):
+    return json.dumps({"files": files}).encode()
+
+
+def test_the_files_that_a_manifest_names_are_one_batch(stack):
+    first, first_version = put_part(stack, "2013-01/a.parquet", flights(40, seed=1))
+    second, second_version = put_part(stack, "2013-01/b.PARQUET", flights(60, seed=2))
+    upload = stack.upload("2013-01.json", manifest_of(first, second))
+    assert (upload.outcome, upload.rows) == (Outcome.ACCEPTED, 100)
+    assert [(part.key, part.version_id) for part in upload.parts] == [
+        (first, first_version),
+        (second, second_version),
+    ]
+    assert [len(part.sha256) for part in upload.parts] == [64, 64]
+    shard = load(stack.app.store.get(keys.shard("flights", upload.batch_id)))
+    both = pd.concat([flights(40, seed=1), flights(60, seed=2)])
+    np.testing.assert_array_equal(shard.columns["distance"], both["distance"])
+    assert len(stack.app.registry.uploads("flights")) == 1, "a part is no upload by itself"
+
+
+def test_a_rule_of_the_whole_batch_is_held_over_all_its_files(stack):
+    """The same key in two files names two rows."""
+    first, _ = put_part(stack, "a.parquet", flights(40))
+    second, _ = put_part(stack, "b.parquet", flights(50).assign(distance=700.0))
+    upload = stack.upload("both.json", manifest_of(first, second))
+    assert (upload.outcome, codes(upload)) == (Outcome.QUARANTINED, [Code.DUPLICATE_KEY])
+    assert upload.reasons[0].count == 40
+
+
+def test_the_same_files_under_another_manifest_are_a_recorded_duplicate(stack):
+    first, _ = put_part(stack, "a.parquet", flights(40, seed=1))
+    second, _ = put_part(stack, "b.parquet", flights(60, seed=2))
+    copy, _ = put_part(stack, "copy.parquet", flights(40, seed=1))
+    upload = stack.upload("one.json", manifest_of(first, second))
+    again = stack.upload("two.json", manifest_of(copy, second))
+    assert (again.batch_id, again.duplicate_of) == (upload.batch_id, upload.key)
+    assert stack.upload("three.json", manifest_of(second, first)).batch_id != upload.batch_id
+
+
+def test_a_manifest_before_its_files_is_quarantined_and_accepted_when_it_comes_again(stack):
+    first, _ = put_part(stack, "a.parquet", flights(40, seed=1))
+    upload = stack.upload("m.json", manifest_of(first, "parts/flights/late.parquet"))
+    assert (upload.outcome, codes(upload)) == (Outcome.QUARANTINED, [Code.BAD_MANIFEST])
+    assert "'parts/flights/late.parquet' does not exist" in upload.reasons[0].message
+    assert "the manifest last" in upload.reasons[0].message
+    late, _ = put_part(stack, "late.parquet", flights(60, seed=2))
+    assert stack.upload("m.json", manifest_of(first, late)).rows == 100
+
+
+def test_a_manifest_of_other_models_files_is_refused(stack):
+    key, _ = put_part(stack, "a.parquet", flights(40), model="fares")
+    assert codes(stack.upload("m.json", manifest_of(key))) == [Code.BAD_MANIFEST]
+
+
+def test_a_file_of_a_manifest_that_is_no_table_quarantines_the_batch(stack):
+    first, _ = put_part(stack, "a.parquet", flights(40))
+    second, _ = put_part(stack, "b.parquet", b"")
+    assert codes(stack.upload("m.json", manifest_of(first, second))) == [Code.EMPTY_FILE]
+
+
+def test_a_repeated_delivery_of_a_manifest_reads_the_versions_that_the_first_one_read(stack):
+    """Else one upload could become two batches."""
+    key, version = put_part(stack, "a.parquet", flights(40, seed=1))
+    manifest, manifest_version = stack.put("m.json", manifest_of(key))
+    with stack.outage(stack.app.s3, "PutObject", "profile.json"):
+        assert stack.call("validate", stack.arrival(manifest, manifest_version)) == FAILED
+    batch = stack.recorded(manifest, manifest_version).batch_id
+    put_part(stack, "a.parquet", flights(50, seed=2))
+    assert stack.call("validate", stack.arrival(manifest, manifest_version, tries=2)) == DONE
+    upload = stack.recorded(manifest, manifest_version)
+    assert (upload.batch_id, upload.rows, upload.announced) == (batch, 40, True)
+    assert [part.version_id for part in upload.parts] == [version]
+    assert stack.upload("m.json", manifest_of(key)).rows == 50, "a new version of the manifest reads anew"
+
+
+def test_files_of_a_manifest_beyond_the_limit_are_not_read(stack, monkeypatch):
+    monkeypatch.setenv("REFIT_MAX_UPLOAD_MB", "1")
+    parts = [put_part(stack, name, b"x" * 600_000)[0] for name in ("a.csv", "b.csv")]
+    upload = stack.upload("m.json", manifest_of(*parts))
+    assert codes(upload) == [Code.FILE_TOO_LARGE]
+    assert "larger than the 1 MB" in upload.reasons[0].message
 
 
 # ---------------------------------------------------------------- what arrives is not trusted

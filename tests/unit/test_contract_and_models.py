@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from refit.contract import Column, ColumnType, Contract
+from refit.contract import Column, ColumnType, Contract, Dialect
 from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
 from refit.models import Retention, build_function, find_models, get_model, load_model
@@ -120,7 +120,7 @@ report_days = 0.5
 
 
 EXPECTED = {
-    "version": "unknown key; known keys: approval, approval_days, columns, contract, estimator, gates, keys, "
+    "version": "unknown key; known keys: approval, approval_days, columns, contract, csv, estimator, gates, keys, "
     "retention, target, task, time, training, triggers",
     "retention.versions": "must be 0 for all, or at least 2: a rollback needs the one before",
     "retention.audit_days": "must be 0 for ever, or at least 1",
@@ -315,10 +315,13 @@ def test_every_metric_belongs_to_a_task_and_can_be_declared():
 
 
 def test_triggers_are_read(tmp_path):
-    text = GOOD + '[triggers]\nevery = "30 days"\nalarms = ["pager"]\nquality = false\ndrift_psi = 0.25\n'
+    text = (
+        GOOD
+        + '[triggers]\nevery = "30 days"\nalarms = ["pager"]\nquality = false\ndrift_budget = 0.02\ndrift_effect = 2\n'
+    )
     triggers = load_model(folder(tmp_path, text)).triggers
     assert (triggers.every, triggers.alarms, triggers.quality) == ("30 days", ("pager",), False)
-    assert triggers.drift_psi == 0.25
+    assert (triggers.drift_budget, triggers.drift_effect) == (0.02, 2)
 
 
 @pytest.mark.parametrize("every", ["soon", "0 days", "1 week", "99999999999 days", "0 0 31 2 *", "* * *"])
@@ -329,5 +332,183 @@ def test_an_interval_that_means_nothing_is_refused_with_what_it_could_be(tmp_pat
 
 
 def test_a_distance_that_any_batch_has_is_refused(tmp_path):
-    (mistake,) = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_psi = 0\n")
-    assert "triggers.drift_psi: must be above 0" in mistake
+    found = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_effect = 0\ndrift_budget = 0.9\n")
+    assert "triggers.drift_budget: must be above 0" in found[0]
+    assert "triggers.drift_effect: must be above 0" in found[1]
+
+
+def test_the_older_key_of_drift_names_the_new_one(tmp_path):
+    (mistake,) = mistakes(tmp_path, f"{GOOD}[triggers]\ndrift_psi = 0.2\n")
+    assert "triggers.drift_psi: is drift_effect now" in mistake
+
+
+# --- rules of the file, the dialect, columns that came later
+
+
+def with_contract(lines: str) -> str:
+    return GOOD.replace("min_rows = 5", lines)
+
+
+def test_rules_of_a_file_are_read(tmp_path):
+    text = with_contract('fresh = "40 days"\nmin_class_share = 0.01\nconstant_label = true\nhard = ["fresh"]')
+    contract = load_model(folder(tmp_path, text)).contract
+    assert contract.fresh_seconds == 40 * 86_400
+    assert (contract.min_class_share, contract.constant_label, contract.hard) == (0.01, True, ("fresh",))
+    hours = load_model(folder(tmp_path / "b", with_contract('fresh = "1 hour"'))).contract
+    assert hours.fresh_seconds == 3600
+
+
+def test_a_dialect_is_read_and_by_default_found_out(tmp_path):
+    assert load_model(folder(tmp_path)).contract.csv == Dialect(None, None, None, ".")
+    text = GOOD + "[csv]\ndelimiter = ';'\nquote = \"'\"\nencoding = 'latin-1'\ndecimal = ','\n"
+    assert load_model(folder(tmp_path / "b", text)).contract.csv == Dialect(";", "'", "latin-1", ",")
+
+
+def test_a_column_that_came_later_says_since_when_and_what_older_batches_are_given(tmp_path):
+    text = with_contract("version = 3").replace(
+        "[gates]",
+        """seats = { type = "integer", since = 2, fill = 4 }
+open = { type = "boolean", since = 2, fill = true }
+kind = { type = "category", since = 3, categories = ["a", "b"], fill = "b" }
+cost = { type = "number", since = 3 }
+[gates]""",
+    )
+    contract = load_model(folder(tmp_path, text)).contract
+    assert contract.version == 3
+    found = {name: (contract.column(name).since, contract.column(name).fill) for name in contract.names[-4:]}
+    assert found == {"seats": (2, 4.0), "open": (2, 1.0), "kind": (3, "b"), "cost": (3, None)}
+
+
+@pytest.mark.parametrize(
+    ("lines", "key", "fix"),
+    [
+        ("version = 0", "contract.version", "must be 1 or more, not 0"),
+        ("version = true", "contract.version", "must be a whole number"),
+        ('fresh = "soon"', "contract.fresh", '"12 hours" or "40 days"'),
+        ('fresh = "0 6 * * 1"', "contract.fresh", "is no length of time"),
+        ("fresh = 40", "contract.fresh", "must be text, not 40"),
+        ("min_class_share = 0.6", "contract.min_class_share", "from 0 to 0.5"),
+        ("min_class_share = -0.1", "contract.min_class_share", "from 0 to 0.5"),
+        ("min_class_share = nan", "contract.min_class_share", "from 0 to 0.5"),
+        ("constant_label = 1", "contract.constant_label", "must be true or false"),
+        ('hard = ["stale"]', "contract.hard", "must name some of fresh, min_class_share, each once"),
+        ('fresh = "1 day"\nhard = ["fresh", "fresh"]', "contract.hard", "each once"),
+        ("hard = [[1]]", "contract.hard", "each once"),
+        ('hard = ["fresh"]', "contract.hard", "'fresh' is hard but not set; set contract.fresh as well"),
+    ],
+)
+def test_a_mistake_in_the_rules_of_a_file_is_named(tmp_path, lines, key, fix):
+    found = mistakes(tmp_path, with_contract(lines))
+    assert [f"{tmp_path / 'churn' / 'model.toml'}: {key}: " in line and fix in line for line in found] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "fix"),
+    [
+        ("delimiter = ';;'", "csv.delimiter", "one ASCII character"),
+        ("delimiter = ''", "csv.delimiter", "one ASCII character"),
+        ('delimiter = "\\n"', "csv.delimiter", "no line break"),
+        ("quote = '»'", "csv.quote", "one ASCII character"),
+        ("decimal = ';'", "csv.decimal", 'must be "." or ","'),
+        ("delimiter = ','\ndecimal = ','", "csv", "three different characters"),
+        ("delimiter = ';'\nquote = ';'", "csv", "three different characters"),
+        ("encoding = 'klingon'", "csv.encoding", "such as latin-1 or cp1252"),
+        ("encoding = 'base64'", "csv.encoding", "no text encoding"),
+        ('encoding = "a\\u0000b"', "csv.encoding", "no text encoding"),
+        ("delimitr = ';'", "csv.delimitr", "did you mean 'delimiter'?"),
+    ],
+)
+def test_a_mistake_in_the_dialect_is_named(tmp_path, line, key, fix):
+    found = mistakes(tmp_path, f"{GOOD}[csv]\n{line}\n")
+    assert [f"model.toml: {key}: " in each and fix in each for each in found] == [True]
+
+
+@pytest.mark.parametrize(
+    ("column", "key", "fix"),
+    [
+        ('type = "number", since = 3', "columns.x.since", "from 1 to contract.version, which is 2"),
+        ('type = "number", since = 0', "columns.x.since", "from 1 to contract.version"),
+        ('type = "number", fill = 1', "columns.x.fill", "since which version, as since = 2"),
+        ('type = "number", since = 2, fill = "1"', "columns.x.fill", "must be a number, not '1'"),
+        ('type = "number", since = 2, fill = inf', "columns.x.fill", "must be a finite number, not inf"),
+        ('type = "integer", since = 2, fill = 1.5', "columns.x.fill", "must be a whole number, not 1.5"),
+        ('type = "boolean", since = 2, fill = 1', "columns.x.fill", "must be true or false, not 1"),
+        ('type = "text", since = 2, fill = "a"', "columns.x.fill", "is not for a text"),
+        (
+            'type = "category", since = 2, categories = ["a"], fill = "b"',
+            "columns.x.fill",
+            "'b' is not among its categories",
+        ),
+    ],
+)
+def test_a_mistake_in_a_column_that_came_later_is_named(tmp_path, column, key, fix):
+    text = with_contract("version = 2").replace("[gates]", f"x = {{ {column} }}\n[gates]")
+    found = mistakes(tmp_path, text)
+    assert [f"model.toml: {key}: " in each and fix in each for each in found] == [True]
+
+
+@pytest.mark.parametrize("name", ["left", "at", "id"])
+def test_target_time_and_keys_cannot_come_later(tmp_path, name):
+    text = with_contract("version = 2").replace(f"\n{name} = {{ type = ", f"\n{name} = {{ since = 2, type = ")
+    (mistake,) = mistakes(tmp_path, text)
+    assert f"columns.{name}.since: not for target, time or keys" in mistake
+
+
+def test_a_regression_has_no_classes_and_freshness_needs_a_time_column(tmp_path):
+    text = (
+        with_contract("min_class_share = 0.1").replace('"binary"', '"regression"').replace('"left"', '"age"')
+    )
+    (mistake,) = mistakes(tmp_path, text.replace('"roc_auc"', '"r2"'))
+    assert "contract.min_class_share: is for classes" in mistake
+    text = with_contract('fresh = "1 day"').replace('time = "at"', "")
+    (mistake,) = mistakes(tmp_path / "b", text)
+    assert "contract.fresh: needs a time column" in mistake
+
+
+def test_what_changes_reading_changes_the_digest():
+    one = Contract((Column("x", ColumnType.NUMBER), Column("y", ColumnType.NUMBER)), "y")
+    later = replace(one.columns[0], since=2)
+    others = [
+        replace(one, version=2),
+        replace(one, fresh_seconds=60),
+        replace(one, min_class_share=0.1),
+        replace(one, constant_label=True),
+        replace(one, hard=("fresh",)),
+        *(replace(one, csv=Dialect(**{key: "x"})) for key in ("delimiter", "quote", "encoding", "decimal")),
+        replace(one, columns=(later, one.columns[1])),
+        replace(one, columns=(replace(later, fill=1.0), one.columns[1])),
+    ]
+    assert len({one.digest, *(other.digest for other in others)}) == len(others) + 1
+
+
+OLDER = {"x": "integer", "c": "category", "at": "timestamp", "note": "text", "y": "boolean"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "gap"),
+    [
+        ({}, ""),
+        ({"x": "boolean"}, ""),  # numbers all
+        ({"c": "text"}, ""),  # no longer learned from
+        ({"new": "category"}, ""),  # given its fill, or missing
+        ({"note": "category"}, ""),  # was not in the batch: as new
+        ({"x": "category"}, "column 'x' was an integer"),
+        ({"c": "number"}, "column 'c' was a category"),
+    ],
+)
+def test_older_batches_are_usable_unless_a_column_became_something_else(changes, gap):
+    types = OLDER | changes
+    contract = Contract(tuple(Column(n, ColumnType(t)) for n, t in types.items()), target="y", time="at")
+    assert contract.gap(OLDER) == gap
+
+
+def test_older_batches_without_target_or_time_are_of_no_use():
+    columns = tuple(Column(name, ColumnType(kind)) for name, kind in OLDER.items())
+    contract = Contract(columns, target="y", time="at")
+    assert contract.gap({k: v for k, v in OLDER.items() if k != "y"}) == "column 'y' is missing"
+    assert contract.gap({k: v for k, v in OLDER.items() if k != "at"}) == "column 'at' is missing"
+    assert contract.gap(OLDER | {"at": "text"}) == "column 'at' is missing"
+    assert contract.gap(OLDER | {"at": "number"}) == "column 'at' was a number"
+    assert contract.gap(OLDER | {"y": "category"}) == "column 'y' was a category"

@@ -5,8 +5,8 @@ import pytest
 
 from refit.contract import ColumnType
 from refit.distributions import BINS, MOST_CATEGORIES, beside
-from refit.profile import Sketch, aligned, profile
 from refit.shard import Shard
+from refit.tally import profile
 
 
 def numbers(values):
@@ -59,12 +59,3 @@ def test_nothing_is_drawn_of_nothing_nor_of_two_kinds():
     assert beside(numbers([1, 2]), numbers([np.nan])) is None
     assert beside(words("a"), words(None)) is None
     assert beside(numbers([1]), words("a")) is None
-
-
-@pytest.mark.parametrize("value", [0.0, 1.0, -1.0, 12.5, -7.25, 1e300, -1e-300])
-def test_bins_of_two_sketches_hold_their_values(value):
-    lower, upper, before, after = aligned(Sketch.of(np.array([value])), Sketch.of(np.array([3.0, value])))
-    place = int(np.flatnonzero(before)[0])
-    assert lower[place] <= value <= upper[place]
-    assert (before.sum(), after.sum()) == (1, 2)
-    assert (np.diff(lower) > 0).all()

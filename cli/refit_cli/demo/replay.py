@@ -437,10 +437,10 @@ def _drift_text(drift: dict[str, Any] | None) -> str:
         return "nothing to compare with yet"
     if not drift["drifted"]:
         return "none"
-    psi = {column["column"]: column["psi"] for column in drift["columns"]}
-    shown = ", ".join(f"{name} PSI {psi[name]:.2f}" for name in drift["drifted"][:4] if name in psi)
-    more = len(drift["drifted"]) - 4
-    return shown + (f" and {more} more columns" if more > 0 else "")
+    told = {column["column"]: column["message"] for column in drift["columns"]}
+    shown = "; ".join(told[name] for name in drift["drifted"][:3] if name in told)
+    more = len(drift["drifted"]) - 3
+    return shown + (f"; and {more} more columns" if more > 0 else "")
 
 
 def _row(month: Month) -> str:

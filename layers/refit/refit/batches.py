@@ -49,6 +49,8 @@ class Code(StrEnum):
     CONSTANT_LABEL = "constant_label"
     RARE_LABEL = "rare_label"
     BAD_ROWS_LEFT_OUT = "bad_rows_left_out"
+    BAD_ROWS_LISTED = "bad_rows_listed"
+    COERCED = "coerced"
     NO_LABELS = "no_labels"
     UNKNOWN_MODEL = "unknown_model"
     NOT_IN_MODEL_FOLDER = "not_in_model_folder"
@@ -68,6 +70,16 @@ class Reason:
 
 
 @dataclass(frozen=True)
+class UploadPart:
+    """One of the files that a manifest names, as it was when the batch was taken in."""
+
+    key: str
+    version_id: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Upload:
     """The record of one object version. Times are ISO 8601 in UTC."""
 
@@ -84,6 +96,7 @@ class Upload:
     decided_at: str = ""
     sha256: str = ""
     batch_id: str = ""  # accepted only
+    contract: str = ""  # digest of the contract it was accepted under
     duplicate_of: str = ""  # key of an earlier upload with the same content
     rows: int = 0
     bad_rows: int = 0
@@ -91,6 +104,7 @@ class Upload:
     announced: bool = False  # others know; of an accepted one the profile is in place
     retracted: str = ""  # who, when and why; empty when not retracted
     removed: str = ""  # when the object version was deleted for its age; the record stays
+    parts: tuple[UploadPart, ...] = ()  # of a manifest; its sha256 is then of what they hold
     revision: int = 0
 
 

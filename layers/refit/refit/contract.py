@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
@@ -18,6 +19,12 @@ class ColumnType(StrEnum):
 
 
 NUMERIC = (ColumnType.NUMBER, ColumnType.INTEGER, ColumnType.BOOLEAN)
+FILE_RULES = ("fresh", "min_class_share")  # rules of a file that are soft unless `hard` names them
+
+
+def same_kind(one: ColumnType, other: ColumnType) -> bool:
+    """Whether a shard holds both alike, so that what was read as one is usable as the other."""
+    return one is other or (one in NUMERIC and other in NUMERIC)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,22 @@ class Contract:
             for column in self.columns
             if column.name not in aside and column.type not in (ColumnType.TIMESTAMP, ColumnType.TEXT)
         )
+
+    def gap(self, older: Mapping[str, str]) -> str:
+        """Why batches that hold `older` columns (types by name) cannot be learned from under this contract.
+
+        Empty when they can: a feature that they lack is given its `fill`, or is missing there.
+        """
+        for name in (self.target, self.time):
+            if name and older.get(name, ColumnType.TEXT) == ColumnType.TEXT:
+                return f"column {name!r} is missing"
+        used = {self.target, self.time, *(column.name for column in self.features)}
+        for column in self.columns:
+            was = ColumnType(older.get(column.name, ColumnType.TEXT))
+            # A text is not in the batch: the column begins where it became something else.
+            if column.name in used and was is not ColumnType.TEXT and not same_kind(was, column.type):
+                return f"column {column.name!r} was {'an' if was is ColumnType.INTEGER else 'a'} {was}"
+        return ""
 
     @property
     def digest(self) -> str:

@@ -5,10 +5,12 @@ Every mistake in a folder is reported at once, each with file, key and fix.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import hashlib
 import importlib.util
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from refit import schedule
-from refit.contract import Column, ColumnType, Contract
+from refit.contract import FILE_RULES, NUMERIC, Column, ColumnType, Contract, Dialect
 from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
 
@@ -32,7 +34,8 @@ class Triggers:
     """What starts a retraining besides a person. Rows are labelled rows the champion has not learned from."""
 
     drift: bool = True
-    drift_psi: float = 0.1  # distance from which a column counts as drifted
+    drift_budget: float = 0.01  # share of batches without drift that may be called drifted
+    drift_effect: float = 1.0  # multiplies the distances from which a column counts as drifted
     quality: bool = True  # scores below what the champion showed when it was tested
     new_rows: int = 0  # this many new rows are reason enough; 0 is off
     every: str = ""  # "12 hours", "30 days", or a cron expression; empty is off
@@ -134,20 +137,32 @@ def get_model(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
 
 def load_model(folder: Path) -> ModelSpec:
     """Read one model folder; raises ConfigError with all its mistakes."""
-    path = folder / "model.toml"
+    path, code = folder / "model.toml", folder / "model.py"
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: missing; a model folder needs a model.toml") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    reader = _Reader(path)
-    if not NAME.fullmatch(folder.name):
-        reader.mistake(
-            "(folder name)", f"{folder.name!r} must be lower-case letters, digits and dashes, 63 at most"
-        )
-    code = folder / "model.py"
-    spec = reader.spec(folder.name, document, code if code.is_file() else None)
+    return parse_model(text, path, code if code.is_file() else None)
+
+
+def parse_model(text: str, path: Path, code: Path | None = None) -> ModelSpec:
+    """The model that the text of a model.toml declares; `path` is where it lies, or is to lie.
+
+    Raises
+    ------
+    ConfigError
+        With all its mistakes, one a line.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    reader, name = _Reader(path), path.parent.name
+    if not NAME.fullmatch(name):
+        reader.mistake("(folder name)", f"{name!r} must be lower-case letters, digits and dashes, 63 at most")
+    spec = reader.spec(name, document, code)
     if reader.mistakes:
         raise ConfigError("\n".join(reader.mistakes))
     return spec
@@ -200,6 +215,7 @@ class _Reader:
     def spec(self, name: str, document: Mapping[str, Any], code: Path | None) -> ModelSpec:
         sections = {
             "contract": dict,
+            "csv": dict,
             "columns": dict,
             "triggers": dict,
             "training": dict,
@@ -217,7 +233,7 @@ class _Reader:
         except ValueError:
             task = Task.BINARY
             self.mistake("task", f"must be one of {', '.join(Task)}, not {top['task']!r}")
-        contract = self.contract(top)
+        contract = self.contract(top, task)
         if task is Task.REGRESSION and contract.target in contract.names:
             kind = contract.column(contract.target).type
             if kind is ColumnType.CATEGORY:
@@ -248,38 +264,112 @@ class _Reader:
             self.mistake("approval_days", 'nobody is asked without approval = "required"')
         return days * DAY if wanted == "required" else 0
 
-    def contract(self, top: Mapping[str, Any]) -> Contract:
-        rules = self.take(
-            top.get("contract", {}),
-            "contract.",
-            {"min_rows": int, "max_rows": int, "max_bad_rows": (int, float)},
-        )
-        columns = tuple(self.column(key, value) for key, value in top.get("columns", {}).items())
+    def contract(self, top: Mapping[str, Any], task: Task) -> Contract:
+        number = (int, float)
+        allowed: dict[str, type | tuple[type, ...]] = {
+            "version": int,
+            "min_rows": int,
+            "max_rows": int,
+            "max_bad_rows": number,
+            "fresh": str,
+            "min_class_share": number,
+            "constant_label": bool,
+            "hard": list,
+        }
+        table = top.get("contract", {})
+        rules = self.take(table, "contract.", allowed)
+        version = rules.get("version", 1)
+        columns = tuple(self.column(key, value, version) for key, value in top.get("columns", {}).items())
         names = [column.name for column in columns]
         if not columns:
             self.mistake("columns", 'missing; declare each as: name = { type = "number" }')
         target, time, keys = top.get("target", ""), top.get("time"), top.get("keys", [])
         told = [(key, top[key]) for key in ("target", "time") if key in top]
+        by_name = {column.name: column for column in columns}
         for key, value in [*told, *(("keys", k) for k in keys)]:
             if value not in names:
                 self.mistake(key, f"{value!r} is not declared under [columns]")
-        by_name = {column.name: column for column in columns}
+            elif by_name[value].since > 1:
+                self.mistake(
+                    f"columns.{value}.since",
+                    "not for target, time or keys: a batch without them is of no use; remove since",
+                )
         if target in names and by_name[target].type in (ColumnType.TIMESTAMP, ColumnType.TEXT):
             self.mistake(
                 "target", f"{target!r} is a {by_name[target].type}; it must be a category or a number"
             )
         if time in names and by_name[time].type is not ColumnType.TIMESTAMP:
             self.mistake("time", f'{time!r} must be declared with type = "timestamp"')
+        if version < 1:
+            self.mistake(
+                "contract.version", f"must be 1 or more, not {version}; count up when columns change"
+            )
         if not 0 <= rules.get("max_bad_rows", 0) < 1:
             self.mistake("contract.max_bad_rows", "must be a share: 0 or more and below 1")
-        contract = Contract(columns=columns, target=target, time=time, keys=tuple(map(str, keys)), **rules)
+        fresh = self.fresh(rules.pop("fresh", None), time)
+        share = rules.get("min_class_share", 0)
+        if not 0 <= share <= 0.5:
+            self.mistake("contract.min_class_share", "must be a share from 0 to 0.5: of the rarest class")
+        elif share and task is Task.REGRESSION:
+            self.mistake("contract.min_class_share", "is for classes; a regression has none, remove it")
+        hard = self.hard_rules(rules.pop("hard", []), table)
+        contract = Contract(
+            columns=columns,
+            target=target,
+            time=time,
+            keys=tuple(map(str, keys)),
+            fresh_seconds=fresh,
+            hard=hard,
+            csv=self.csv(top.get("csv", {})),
+            **rules,
+        )
         if contract.min_rows < 1 or contract.max_rows < contract.min_rows:
             self.mistake("contract.min_rows", "must be at least 1 and at most contract.max_rows")
         if columns and not contract.features:
             self.mistake("columns", "no feature is left beside target, time, keys, timestamps and text")
         return contract
 
-    def column(self, name: str, table: Any) -> Column:
+    def fresh(self, words: str | None, time: str | None) -> int | None:
+        """Seconds that the newest row of a file may be old."""
+        if words is None:
+            return None
+        length = schedule.length(words)
+        if length is None:
+            self.mistake("contract.fresh", f'{words!r} is no length of time; such as "12 hours" or "40 days"')
+        if time is None:
+            self.mistake("contract.fresh", "needs a time column; declare time, or remove it")
+        return int(length.total_seconds()) if length else None
+
+    def hard_rules(self, rules: list[Any], table: Mapping[str, Any]) -> tuple[str, ...]:
+        unknown = [rule for rule in rules if rule not in FILE_RULES]
+        if unknown or len(set(map(str, rules))) != len(rules):
+            self.mistake("contract.hard", f"must name some of {', '.join(FILE_RULES)}, each once")
+            return ()
+        for rule in rules:
+            if rule not in table:
+                self.mistake("contract.hard", f"{rule!r} is hard but not set; set contract.{rule} as well")
+        return tuple(rules)
+
+    def csv(self, table: Mapping[str, Any]) -> Dialect:
+        taken = self.take(table, "csv.", {each.name: str for each in fields(Dialect)})
+        dialect = Dialect(**taken)
+        for key in ("delimiter", "quote"):
+            value = taken.get(key)
+            if value is not None and (len(value) != 1 or value in "\r\n\0" or ord(value) > 127):
+                self.mistake(f"csv.{key}", f"must be one ASCII character and no line break, not {value!r}")
+        if dialect.decimal not in (".", ","):
+            self.mistake("csv.decimal", f'must be "." or ",", not {dialect.decimal!r}')
+        used = [sign for sign in (dialect.delimiter, dialect.quote, dialect.decimal) if sign is not None]
+        if len(set(used)) < len(used):
+            self.mistake("csv", "delimiter, quote and decimal must be three different characters")
+        if dialect.encoding is not None and not _is_encoding(dialect.encoding):
+            self.mistake(
+                "csv.encoding",
+                f"{dialect.encoding!r} is no text encoding that Python knows; such as latin-1 or cp1252",
+            )
+        return dialect
+
+    def column(self, name: str, table: Any, version: int) -> Column:
         prefix = f"columns.{name}"
         if not isinstance(table, dict):
             self.mistake(prefix, 'must be a table such as { type = "number" }')
@@ -296,6 +386,8 @@ class _Reader:
                 "categories": list,
                 "max_categories": int,
                 "hard": bool,
+                "since": int,
+                "fill": (str, int, float, bool),
             },
         )
         try:
@@ -304,7 +396,17 @@ class _Reader:
             self.mistake(f"{prefix}.type", f"must be one of {', '.join(ColumnType)}")
             kind = ColumnType.TEXT
         categories = tuple(_word(value) for value in taken.pop("categories", ()))
-        column = Column(name, kind, categories=categories, **taken)
+        fill = self.fill(prefix, taken.pop("fill", None), kind, categories)
+        column = Column(name, kind, categories=categories, fill=fill, **taken)
+        if not 1 <= column.since <= max(version, 1):
+            self.mistake(
+                f"{prefix}.since",
+                f"must be from 1 to contract.version, which is {version}; raise that when a column is added",
+            )
+        if fill is not None and column.since == 1:
+            self.mistake(
+                f"{prefix}.fill", "is what older batches are given; say since which version, as since = 2"
+            )
         if not 0 <= column.nulls <= 1:
             self.mistake(f"{prefix}.nulls", "must be a share between 0 and 1")
         if (column.min is not None or column.max is not None) and kind not in (
@@ -318,13 +420,44 @@ class _Reader:
             self.mistake(f"{prefix}.categories", f"are for a category, not for a {kind}")
         return column
 
+    def fill(
+        self, prefix: str, value: Any, kind: ColumnType, categories: tuple[str, ...]
+    ) -> float | str | None:
+        """What batches without the column are given, in the form that a shard holds."""
+        if value is None:
+            return None
+        key = f"{prefix}.fill"
+        if kind is ColumnType.CATEGORY:
+            if categories and _word(value) not in categories:
+                self.mistake(key, f"{value!r} is not among its categories; add it there, or choose one")
+            return _word(value)
+        if kind not in NUMERIC:
+            self.mistake(key, f"is not for a {kind}, which is not learned from; remove it")
+        elif kind is ColumnType.BOOLEAN:
+            if not isinstance(value, bool):
+                self.mistake(key, f"must be true or false, not {value!r}")
+        elif isinstance(value, bool | str):
+            self.mistake(key, f"must be a number, not {value!r}")
+        elif not math.isfinite(value) or (kind is ColumnType.INTEGER and value != int(value)):
+            what = "a whole number" if kind is ColumnType.INTEGER else "a finite number"
+            self.mistake(key, f"must be {what}, not {value!r}")
+        else:
+            return float(value)
+        return float(value) if isinstance(value, bool) else None
+
     def triggers(self, table: Mapping[str, Any]) -> Triggers:
+        if "drift_psi" in table:
+            table = {key: value for key, value in table.items() if key != "drift_psi"}
+            self.mistake(
+                "triggers.drift_psi", "is drift_effect now, in other units: 1 is usual; see docs/drift.md"
+            )
         taken = self.take(
             table,
             "triggers.",
             {
                 "drift": bool,
-                "drift_psi": (int, float),
+                "drift_budget": (int, float),
+                "drift_effect": (int, float),
                 "quality": bool,
                 "new_rows": int,
                 "every": str,
@@ -333,8 +466,12 @@ class _Reader:
             },
         )
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
-        if triggers.drift_psi <= 0:
-            self.mistake("triggers.drift_psi", "must be above 0; 0.1 is a moderate shift, 0.25 a large one")
+        if not 0 < triggers.drift_budget <= 0.5:
+            self.mistake("triggers.drift_budget", "must be above 0 and at most 0.5; 0.01 is 1 batch in 100")
+        if triggers.drift_effect <= 0:
+            self.mistake(
+                "triggers.drift_effect", "must be above 0; 1 is usual, 2 asks for twice the distance"
+            )
         if problem := schedule.problem(triggers.every):
             self.mistake("triggers.every", problem)
         for key in ("new_rows", "min_new_rows"):
@@ -420,6 +557,16 @@ def _is(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kinds)
 
 
+def _is_encoding(name: str) -> bool:
+    """Whether it is a codec between text and bytes: base64 and rot13 are codecs, too."""
+    try:
+        codecs.lookup(name)
+        "".encode(name)
+    except (LookupError, ValueError):
+        return False
+    return True
+
+
 def _word(value: Any) -> str:
     """A category as validation reads it."""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -427,4 +574,6 @@ def _word(value: Any) -> str:
 
 def _type_name(kind: type | tuple[type, ...]) -> str:
     names = {str: "text", int: "a whole number", bool: "true or false", list: "a list", dict: "a table"}
-    return "a number" if isinstance(kind, tuple) else names.get(kind, "a number such as 0.5")
+    if isinstance(kind, tuple):
+        return "a number, a text, true or false" if str in kind else "a number"
+    return names.get(kind, "a number such as 0.5")

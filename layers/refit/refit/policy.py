@@ -78,6 +78,7 @@ class State:
     last_digest: str = ""  # inputs of the last finished run
     hold: Hold | None = None
     resumes: Resumed | None = None
+    left_out: tuple[str, ...] = ()  # accepted batches that the contract of today cannot use, in words
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     new_rows = sum(upload.rows for upload in fresh)
 
     def answer(which: Answer, *reasons: str, again: str | None = None) -> Decision:
-        return Decision(which, reasons, again, new_rows)
+        return Decision(which, (*reasons, *state.left_out), again, new_rows)
 
     if knock.trigger is Trigger.PENDING and not state.pending:
         return answer(Answer.SKIP, "nothing waits for its turn")
@@ -113,6 +114,8 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
             f"on hold until {state.hold.until} by {state.hold.by}: {state.hold.reason}",
             again=state.hold.until,
         )
+    if not state.inputs and state.left_out:
+        return answer(Answer.SKIP, "no accepted batch can be learned from under the contract of today")
     if not state.inputs:
         return answer(Answer.SKIP, f"nothing accepted yet; drop files under incoming/{spec.name}/")
     if state.running:

@@ -2,112 +2,176 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import tempfile
 import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.csv as pc_csv
-import pyarrow.parquet as pq
 
+from refit.batches import Code
+from refit.contract import ColumnType, Dialect
+from refit.csv_reading import NULL_WORDS, open_csv, swap_decimal, unpacked
 from refit.errors import UnreadableFile
+from refit.parquet_reading import open_parquet
+from refit.source import Limits, NotAsTyped, Part, Source, first_line
 
-NULL_WORDS = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+__all__ = [
+    "NULL_WORDS",
+    "Limits",
+    "NotAsTyped",
+    "Part",
+    "Source",
+    "open_source",
+    "read_table",
+    "swap_decimal",
+]
+
+PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+UPLOAD = "upload Parquet, CSV, or CSV packed with gzip or zstd"
+
+# How files begin that people upload by mistake; what is text is told apart below.
+_SIGNATURES = (
+    (b"PK\x03\x04", "a zip archive or a workbook (xlsx)"),
+    (b"PK\x05\x06", "an empty zip archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old workbook (xls)"),
+    (b"Obj\x01", "Avro"),
+    (b"ARROW1", "an Arrow or Feather file"),
+    (b"FEA1", "an old Feather file"),
+    (b"\xff\xff\xff\xff", "an Arrow stream"),
+    (b"\x93NUMPY", "a numpy array"),
+    (b"\x89HDF\r\n", "HDF5"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"BZh", "packed with bzip2"),
+    (b"\xfd7zXZ\0", "packed with xz"),
+    (b"\x04\x22\x4d\x18", "packed with lz4"),
+    (b"\xff\x06\0\0sNaPpY", "packed with snappy"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"\x89PNG\r\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF8", "a GIF image"),
+    (b"%PDF-", "a PDF document"),
+    (b"\x7fELF", "a program"),
+    (b"RDX", "an R data file"),
+    (b"<stata_dta>", "a Stata file"),
+    (b"{\\rtf", "a rich text document"),
+)
+_TEXT_SIGNATURES = (
+    (re.compile(rb"\s*<(!doctype|html|\?xml|error|!--|svg)", re.I), "HTML or XML"),
+    (re.compile(rb"\s*(\{\s*(\"[^\"]*\"\s*:|\}|\Z)|\[\s*(\{|\[|\"[^\"]*\"\s*[,\]]|\]))"), "JSON"),
+)
 
 
-def read_table(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
-    """Read a Parquet, CSV or gzipped CSV file.
+def open_source(
+    path: Path,
+    limits: Limits,
+    dialect: Dialect | None = None,
+    types: Mapping[str, ColumnType] | None = None,
+) -> Source:
+    """Open a Parquet or CSV file, the latter perhaps packed with gzip or zstd.
 
-    CSV columns come as strings; the contract says what they are.
-
-    Parameters
-    ----------
-    max_rows, max_bytes
-        Limits on what the file unpacks to; beyond them it is refused before it fills the memory.
+    With `types` the columns of a CSV are converted while they are read, and
+    a value that cannot be raises NotAsTyped; without, all are strings.
 
     Raises
     ------
     UnreadableFile
-        With a sentence that says what is wrong.
+        With a reason code and a sentence that says what is wrong; from the
+        parts' batches too.
     """
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(1 << 16)
     if not head:
-        raise UnreadableFile("The file is empty (0 bytes); upload it again.")
+        raise UnreadableFile("The file is empty (0 bytes); upload it again.", Code.EMPTY_FILE)
+    if head[:4] in (b"PAR1", b"PARE"):
+        return _guarded("Parquet", lambda: open_parquet(path, limits))
+    packing = next((name for magic, name in PACKED.items() if head.startswith(magic)), None)
+    if packing:
+        head = _unpacked_head(path, packing)
+    if looks := _looks_like(head):
+        inside = f" once unpacked from {packing}" if packing else ""
+        raise UnreadableFile(f"Looks like {looks}{inside}; {UPLOAD}.")
+    return _guarded("CSV", lambda: open_csv(path, packing, limits, dialect or Dialect(), types))
+
+
+def _unpacked_head(path: Path, packing: str) -> bytes:
+    chunks = unpacked(path, packing, 1 << 16)
     try:
-        if head == b"PAR1":
-            return _parquet(path, max_rows, max_bytes)
-        if head[:2] == b"\x1f\x8b":
-            with tempfile.NamedTemporaryFile(dir=path.parent) as plain:
-                _gunzip(path, Path(plain.name), max_bytes)
-                return _csv(Path(plain.name), max_rows, max_bytes)
-        return _csv(path, max_rows, max_bytes)
-    except (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        kind = "Parquet" if head == b"PAR1" else "CSV"
+        head = next(chunks, b"")
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(packing, error) from error
+    finally:
+        chunks.close()
+    if not head:
+        raise UnreadableFile(f"The {packing} file holds nothing; upload it again.", Code.EMPTY_FILE)
+    if head[:4] in (b"PAR1", b"PARE"):
         raise UnreadableFile(
-            f"Not readable as {kind}: {_first_line(error)}; write the file again."
-        ) from error
-
-
-def _parquet(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
-    file = pq.ParquetFile(path, page_checksum_verification=True, memory_map=True)
-    nested = [field.name for field in file.schema_arrow if pa.types.is_nested(_stored(field.type))]
-    if nested:
-        named = ", ".join(name[:60] for name in nested[:10])
-        raise UnreadableFile(f"Nested columns: {named}; flatten each into columns of its own.")
-    if file.metadata.num_rows > max_rows:
-        raise UnreadableFile(
-            f"{file.metadata.num_rows} rows, at most {max_rows} are allowed; split the file."
+            f"Parquet packed with {packing}; upload the Parquet file itself, it is packed inside."
         )
-    unpacked = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
-    if unpacked > max_bytes:
-        raise UnreadableFile(f"Unpacks to {unpacked} bytes, at most {max_bytes} are allowed; split the file.")
-    table = file.read()
-    if table.num_rows != file.metadata.num_rows:
-        raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
-    table.validate(full=True)  # text that is no UTF-8, indices out of bounds: Arrow looks only when asked
-    return table
+    if any(head.startswith(magic) for magic in PACKED):
+        raise UnreadableFile(f"Packed twice; unpack it once and upload the {packing} file within.")
+    return head
 
 
-def _stored(kind: pa.DataType) -> pa.DataType:
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+def _looks_like(head: bytes) -> str | None:
+    """What a file is that is none of ours, None for what may be text."""
+    for magic, name in _SIGNATURES:
+        if head.startswith(magic):
+            return name
+    if head[257:262] == b"ustar":
+        return "a tar archive"
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return "a Python pickle"
+    if head.startswith(b"ORC") and b"\0" in head:
+        return "ORC"
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    for pattern, name in _TEXT_SIGNATURES:
+        if pattern.match(text[:4096]):
+            return name
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return None
+    controls = len(head.translate(None, bytes(sorted({*range(32, 256), 9, 10, 12, 13, 27, 26, 0}))))
+    if controls > len(head) // 50 + 1:
+        return "binary data of an unknown kind"
+    return None
 
 
-def _csv(path: Path, max_rows: int, max_bytes: int) -> pa.Table:
-    if (size := path.stat().st_size) > max_bytes:
-        raise UnreadableFile(f"{size} bytes, at most {max_bytes} are allowed; split the file.")
-    with path.open("rb") as file:
-        head = file.read(65536)
-    if b"\0" in head:
-        raise UnreadableFile(
-            "Neither Parquet nor text (it holds NUL bytes); upload Parquet, CSV or gzipped CSV."
-        )
-    parse = pc_csv.ParseOptions(newlines_in_values=True)  # else a quoted line break may be cut between blocks
-    names = pc_csv.open_csv(path, parse_options=parse).schema.names
-    options = pc_csv.ConvertOptions(
-        column_types={name: pa.string() for name in names},
-        null_values=NULL_WORDS,
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
+def _guarded(kind: str, opened: Callable[[], Source]) -> Source:
+    """The source, its errors ours: at opening and in the middle of reading."""
+    try:
+        source = opened()
+    except FOREIGN as error:
+        raise _unreadable(kind, error) from error
+
+    def guarded(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from batches()
+        except FOREIGN as error:
+            raise _unreadable(kind, error) from error
+
+    parts = tuple(Part(part.first_row, lambda b=part.batches: guarded(b)) for part in source.pieces)  # type: ignore[misc]
+    return replace(source, pieces=parts)
+
+
+FOREIGN = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, OverflowError, ValueError, KeyError, IndexError, MemoryError)  # fmt: skip
+
+
+def _unreadable(kind: str, error: BaseException) -> UnreadableFile:
+    return UnreadableFile(f"Not readable as {kind}: {first_line(error)}; write the file again.")
+
+
+def _damaged(packing: str, error: BaseException) -> UnreadableFile:
+    return UnreadableFile(
+        f"The {packing} file is damaged or cut off ({first_line(error)}); pack and upload it again."
     )
-    table = pc_csv.read_csv(path, parse_options=parse, convert_options=options)
-    if table.num_rows > max_rows:
-        raise UnreadableFile(f"{table.num_rows} rows, at most {max_rows} are allowed; split the file.")
-    return table
 
 
-def _gunzip(path: Path, target: Path, max_bytes: int) -> None:
-    seen = 0
-    with gzip.open(path) as packed, target.open("wb") as plain:
-        while chunk := packed.read(1 << 20):
-            seen += len(chunk)
-            if seen > max_bytes:  # a decompression bomb ends here
-                raise UnreadableFile(f"Unpacks to more than {max_bytes} bytes; split the file.")
-            plain.write(chunk)
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).splitlines() or [type(error).__name__])[0]
-    return re.sub(r"(got \d+): .*", r"\1", line)[:200]  # Arrow quotes the row; reasons hold no data
+def read_table(path: Path, limits: Limits, dialect: Dialect | None = None) -> pa.Table:
+    """All rows of a file at once, those of a CSV as strings; raises UnreadableFile."""
+    source = open_source(path, limits, dialect)
+    batches = [batch for part in source.parts() for batch in part.batches()]
+    if not batches:
+        return pa.table([pa.array([], pa.string())] * len(source.names), names=list(source.names))
+    return pa.Table.from_batches(batches)

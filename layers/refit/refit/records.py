@@ -209,3 +209,6 @@ class Quality:
     at: str
     floor: float | None = None  # what sampling alone may make of the tested score on so many rows
     note: str = ""
+    predictions: dict[str, Any] | None = (
+        None  # how they drifted from those on the test block; None: not known
+    )

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
-from cronsim import CronSim, CronSimError
-
 from refit import times
 
 _EVERY = re.compile("([1-9][0-9]{0,4}) (hour|hours|day|days)")
@@ -16,6 +14,8 @@ def problem(every: str) -> str:
     """What is wrong with an interval; empty when nothing is."""
     if not every or length(every):
         return ""
+    from cronsim import CronSim, CronSimError  # few models need it, every command would pay for it
+
     try:
         CronSim(every, datetime(2000, 1, 1, tzinfo=UTC))
     except CronSimError as error:
@@ -43,5 +43,7 @@ def due(every: str, since: str, now: str) -> str | None:
     if step:
         steps = (end - start) // step
         return times.text(start + steps * step) if steps >= 1 else None
+    from cronsim import CronSim
+
     newest = next(CronSim(every, end + timedelta(seconds=1), reverse=True))
     return times.text(newest) if newest > start else None

@@ -14,10 +14,14 @@ from refit.contract import Column, ColumnType
 from refit.errors import ConfigError, NotEnoughData, TrainingError
 from refit.metrics import CLASSIFICATION, Task
 from refit.models import ModelSpec, build_function
+from refit.profile import Profile
 from refit.shard import Shard, concatenate, to_frame
+from refit.tally import profile
 
 if TYPE_CHECKING:
     import pandas as pd
+
+PREDICTION = "prediction"
 
 
 @dataclass(frozen=True)
@@ -276,6 +280,24 @@ def predict(
     proba[:, place] = given  # what is not among `classes` lands in the last column
     proba = proba[:, :-1]
     return proba[:, 1] if task is Task.BINARY else proba
+
+
+def prediction_profile(
+    estimator: Any, frame: pd.DataFrame, task: Task, own_classes: Sequence[str] = ()
+) -> Profile:
+    """What a version predicts, as a profile of the one column `PREDICTION`.
+
+    Probabilities of the positive class, predicted classes, or values.
+    """
+    if task is Task.MULTICLASS:
+        codes = predict(estimator, frame, task, "label", own_classes, own_classes).astype(np.int32)
+        shard = Shard({PREDICTION: codes}, {PREDICTION: ColumnType.CATEGORY}, {PREDICTION: own_classes})
+    else:
+        needs = "value" if task is Task.REGRESSION else "proba"
+        values = predict(estimator, frame, task, needs, own_classes, own_classes)
+        values = np.where(np.isfinite(values), values, np.nan)
+        shard = Shard({PREDICTION: values}, {PREDICTION: ColumnType.NUMBER})
+    return profile(shard)
 
 
 def frame_of_shard(shard: Shard, features: Sequence[Mapping[str, str]]) -> pd.DataFrame:

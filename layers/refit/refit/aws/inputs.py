@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -39,6 +40,27 @@ class Inputs:
     spec_digest: str
     candidates: tuple[str, ...]
     batches: tuple[Input, ...]
+
+
+def usable(store: Store, spec: ModelSpec, uploads: Sequence[Upload]) -> tuple[list[Upload], tuple[str, ...]]:
+    """The uploads that can be learned from under the model's contract, and why others cannot, in words."""
+    fits: tuple[int, str] = (0, "")
+    gaps = {"": fits, spec.contract.digest: fits}  # version and gap by digest
+    for digest in {upload.contract for upload in uploads} - gaps.keys():
+        held = store.get_json(keys.contract(spec.name, digest))
+        gaps[digest] = (held["version"], spec.contract.gap(held["columns"]))
+    kept = [upload for upload in uploads if not gaps[upload.contract][1]]
+    left = Counter(gaps[upload.contract] for upload in uploads if gaps[upload.contract][1])
+    return kept, tuple(_left_out(n, version, gap) for (version, gap), n in sorted(left.items()))
+
+
+def _left_out(batches: int, version: int, gap: str) -> str:
+    which = (
+        "1 batch of contract version {} is"
+        if batches == 1
+        else f"{batches} batches of contract version {{}} are"
+    )
+    return f"{which.format(version)} left out: {gap}"
 
 
 def freeze(

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
+from refit.aws import keys
 from refit.aws.bus import Event
 from refit.aws.runtime import App, utc_now
 from refit.batches import Outcome, Upload
+from refit.contract import Contract
 
 
 def send_again(app: App, key: str, version_id: str, reason: str) -> None:
@@ -44,3 +46,10 @@ def announce(app: App, event: Event, upload: Upload) -> None:
         },
     )
     app.registry.save_upload(replace(upload, announced=True))
+
+
+def remember_contract(app: App, model: str, contract: Contract) -> None:
+    """Keep what batches under a contract hold, for the day when the model has another one."""
+    columns = {column.name: column.type for column in contract.columns}
+    document = {"version": contract.version, "columns": columns}
+    app.store.put_json_once(keys.contract(model, contract.digest), document)

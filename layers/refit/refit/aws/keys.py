@@ -2,14 +2,18 @@
 
 data bucket                 written by people
   incoming/<model>/<name>
+  parts/<model>/<name>       what manifests under incoming/ name; raises no event (refit/manifest.py)
 store bucket                written by Refit
   accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
-  quarantine/<model>/<upload>/reasons.json
-  drift/<model>/<batch>/<version>.json
+                                                       (the shard's name is from its first format)
+  contracts/<model>/<digest>.json                      what batches under a contract hold
+  quarantine/<model>/<upload>/reasons.json, bad_rows.csv
+  drift/<model>/<batch>/<version>.json, <version>.predictions.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
   runs/<model>/<run>/evaluation.json, report.html, report.json     reports may be written anew
   artifacts/<model>/<sha256>.skops                     content-addressed
-  versions/<model>/<version>/reference.json
+  versions/<model>/<version>/reference.json             of a version that was to be promoted
+  versions/<model>/<version>/predictions.json           of its parent, the version that was tested
 """
 
 from __future__ import annotations
@@ -41,6 +45,10 @@ def profile(model: str, batch_id: str) -> str:
     return f"accepted/{model}/{batch_id}/profile.json"
 
 
+def contract(model: str, digest: str) -> str:
+    return f"contracts/{model}/{digest}.json"
+
+
 def batch_of_profile(key: str) -> tuple[str, str]:
     """Model and batch of a profile's key."""
     parts = key.split("/")
@@ -54,8 +62,22 @@ def reasons(model: str, upload_id: str) -> str:
     return f"quarantine/{model}/{upload_id}/reasons.json"
 
 
+def bad_rows(model: str, upload_id: str) -> str:
+    """Rows that broke hard rules, of an upload that was quarantined or accepted without them."""
+    return f"quarantine/{model}/{upload_id}/bad_rows.csv"
+
+
+def quarantined(model: str, upload_id: str) -> str:
+    """What the keys of all that is kept there of an upload begin with."""
+    return f"quarantine/{model}/{upload_id}/"
+
+
 def drift(model: str, batch_id: str, version: str) -> str:
     return f"drift/{model}/{batch_id}/{version}.json"
+
+
+def prediction_drift(model: str, batch_id: str, version: str) -> str:
+    return f"drift/{model}/{batch_id}/{version}.predictions.json"
 
 
 def inputs(model: str, sha256: str) -> str:
@@ -80,6 +102,10 @@ def artifact(model: str, sha256: str) -> str:
 
 def reference(model: str, version: str) -> str:
     return f"versions/{model}/{version}/reference.json"
+
+
+def predictions(model: str, version: str) -> str:
+    return f"versions/{model}/{version}/predictions.json"
 
 
 # What the keys of a model's begin with.

@@ -39,7 +39,9 @@ def look(app: App, spec: ModelSpec, now: str) -> Found:
     )
     found = plan(known, spec.retention, now)
     goes = {keys.artifact(model, sha256) for sha256 in found.artifacts}
-    goes |= {keys.reference(model, version) for version in found.references}
+    goes |= {
+        key(model, version) for version in found.references for key in (keys.reference, keys.predictions)
+    }
     of_run = (keys.evaluation, keys.report, keys.report_document)
     stays = {key(model, run_id) for run_id in found.evaluations_kept for key in of_run}
     reports = (keys.drifts(model), keys.reports(model))
@@ -74,7 +76,7 @@ def prune(app: App, spec: ModelSpec, now: str) -> dict[str, int]:
     app.store.delete(found.objects)
     for upload in going.uploads:
         app.s3.delete_object(Bucket=app.settings.data_bucket, Key=upload.key, VersionId=upload.version_id)
-        app.store.delete(app.store.versions_under(keys.reasons(model, upload.upload_id)))
+        app.store.delete(app.store.versions_under(keys.quarantined(model, upload.upload_id)))
         registry.save_upload(replace(upload, removed=now))
     for run, knocks in going.runs:
         registry.forget_approval(model, run.run_id)

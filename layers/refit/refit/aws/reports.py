@@ -134,7 +134,7 @@ def _drift(app: App, model: str, champion: str, new: Sequence[Input]) -> list[di
             report = app.store.get_json(keys.drift(model, each.batch_id, champion))
         except ArtifactError:
             continue  # compared with the champion before, or it is not known what this one learned from
-        columns = report.pop("columns")
+        columns = _predictions(app, model, each.batch_id, champion) + report.pop("columns")
         found.append(
             {
                 **report,
@@ -145,6 +145,14 @@ def _drift(app: App, model: str, champion: str, new: Sequence[Input]) -> list[di
             }
         )
     return found
+
+
+def _predictions(app: App, model: str, batch_id: str, champion: str) -> list[dict[str, Any]]:
+    """How far the champion's predictions of a batch have moved, as if they were a column."""
+    try:
+        return app.store.get_json(keys.prediction_drift(model, batch_id, champion))["columns"]
+    except ArtifactError:
+        return []
 
 
 def _distributions(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from botocore.exceptions import ClientError
 
@@ -50,6 +50,14 @@ class Store:
         there already is the same: a repeated event, or one's own write whose
         reply was lost.
         """
+        return self._put_once(key, body, content_type)
+
+    def put_file_once(self, key: str, path: Path, content_type: str = "application/octet-stream") -> bool:
+        """As `put_once`, of a file, which is not read into memory: S3 takes up to 5 GB at once."""
+        with path.open("rb") as file:
+            return self._put_once(key, file, content_type)
+
+    def _put_once(self, key: str, body: bytes | BinaryIO, content_type: str) -> bool:
         try:
             self.s3.put_object(
                 Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, IfNoneMatch="*"

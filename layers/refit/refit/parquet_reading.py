@@ -1,0 +1,258 @@
+"""Reading Parquet: the footer is held against the file before anything is read after it."""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from refit.batches import Code
+from refit.errors import UnreadableFile
+from refit.parquet_footer import LIST_ITEMS, Footer, Pages, may_hide, read_footer, read_pages
+from refit.source import (
+    BATCH_ROWS,
+    CELL_BYTES,
+    Limits,
+    Part,
+    Source,
+    cell_too_large,
+    largest,
+    short,
+    too_many_columns,
+)
+
+PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
+BATCH_BYTES = 64 << 20  # of decoded values
+FOOTER_BYTES = 16 << 20
+PAGE_BYTES = (
+    128 << 20
+)  # that a page may unpack to; usual are one or eight, but some writers make pages of a hundred
+BUFFER_BYTES = 32 << 20  # of all columns together
+FEW_WORDS = 16 << 10  # columns of more words are read as plain text: twice as fast, and a tenth of the memory
+WRITE_AGAIN = "write the file again"
+
+
+def open_parquet(path: Path, limits: Limits) -> Source:
+    """Look at a file's footer and refuse what it should not be."""
+    size = path.stat().st_size
+    footer = read_footer(_footer(path, size))
+    if footer.encrypted:
+        raise UnreadableFile("The Parquet file is encrypted; upload it without encryption.")
+    if footer.leaves > limits.max_columns:
+        raise too_many_columns(footer.leaves, limits)
+    options: dict[str, object] = {
+        "buffer_size": max(
+            16 << 10, min(256 << 10, BUFFER_BYTES // max(1, footer.leaves))
+        ),  # with a memory map the whole file stays resident, and without a buffer a column chunk
+        "pre_buffer": False,
+        "page_checksum_verification": True,
+        "thrift_string_size_limit": FOOTER_BYTES,
+        "thrift_container_size_limit": LIST_ITEMS,
+    }
+    with pq.ParquetFile(path, **options) as file:
+        schema, metadata = file.schema_arrow, file.metadata
+    _flat(schema, footer)
+    _plausible(footer, size, limits)
+    _narrow(schema, limits)
+    text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
+    pages = _pages(path, footer, set(text))
+    few = [i for i in text if all(each.by_word and each.words <= FEW_WORDS for each in pages[i])]
+    options["read_dictionary"] = [schema.names[i] for i in few]
+    row = float(sum(_width(field.type) for field in schema))
+    doubled = Counter(schema.names)
+    rest = {schema.names[i]: pages[i] for i in text if i not in few and doubled[schema.names[i]] == 1}
+    row += sum(CELL_BYTES for i in text if doubled[schema.names[i]] > 1)
+    if rest:
+        with pq.ParquetFile(path, metadata=metadata, **{**options, "read_dictionary": list(rest)}) as file:
+            row += sum(_text_bytes(file, footer, name, pages, limits) for name, pages in rest.items())
+    batch_rows = int(max(64, min(BATCH_ROWS, BATCH_BYTES // max(1.0, row))))
+    names = tuple(schema.names)
+    parts = []
+    for first, groups in _together(footer):
+        rows = sum(footer.groups[i].rows for i in groups)
+        reader = _Reader(path, metadata, options, groups, rows, batch_rows, names, limits)
+        parts.append(Part(first, reader.batches))
+    return Source("parquet", names, footer.rows, pieces=tuple(parts))
+
+
+def _footer(path: Path, size: int) -> bytes:
+    """The bytes of a footer that fits into its file."""
+    with path.open("rb") as file:
+        head = file.read(4)
+        file.seek(max(0, size - 8))
+        tail = file.read(8)
+        if head == b"PARE" or tail[4:] == b"PARE":
+            raise UnreadableFile("The Parquet file is encrypted; upload it without encryption.")
+        if size < 12 or tail[4:] != b"PAR1":
+            raise UnreadableFile("The Parquet file is cut off: it does not end as one; upload it again.")
+        footer = int.from_bytes(tail[:4], "little")
+        if footer == 0 or footer > size - 12:
+            raise UnreadableFile(f"The Parquet file's footer has a size that cannot be right; {WRITE_AGAIN}.")
+        if footer > FOOTER_BYTES:
+            message = f"The Parquet file's footer is larger than {FOOTER_BYTES >> 20} MiB; write fewer and larger row groups."
+            raise UnreadableFile(message)
+        file.seek(size - 8 - footer)
+        return file.read(footer)
+
+
+def _plausible(footer: Footer, size: int, limits: Limits) -> None:
+    """Refuse a footer whose numbers cannot be."""
+    lie = UnreadableFile(f"The Parquet file's footer contradicts itself; {WRITE_AGAIN}.")
+    if footer.rows > limits.max_rows:
+        message = f"{footer.rows} rows, at most {limits.max_rows} are allowed; split the file."
+        raise UnreadableFile(message, Code.TOO_MANY_ROWS)
+    unpacked = 0
+    for group in footer.groups:
+        if group.rows < 0 or len(group.chunks) != footer.leaves:
+            raise lie
+        for chunk in group.chunks if group.rows else ():
+            inside = chunk.start >= 4 and 0 < chunk.packed <= size - chunk.start
+            if not inside or chunk.plain < 0 or chunk.values != group.rows:
+                raise lie
+            unpacked += chunk.plain
+    if sum(group.rows for group in footer.groups) != footer.rows:
+        raise lie
+    if unpacked > limits.max_bytes:
+        message = f"Unpacks to {unpacked} bytes, at most {limits.max_bytes} are allowed; split the file."
+        raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+
+
+def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]:
+    """What the pages of the columns of text are; refuses a wrong number of rows, and pages that would unpack to more than memory holds."""
+    found: dict[int, list[Pages]] = {i: [] for i in text}
+    if not footer.rows:
+        return found
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for group in footer.groups:
+            if not group.rows:
+                continue
+            # One column tells whether the footer's rows are those of the pages; else Arrow would drop the rest.
+            smallest = min(group.chunks, key=lambda chunk: chunk.packed, default=None)
+            for i, chunk in enumerate(group.chunks):
+                if i not in text and chunk is not smallest and not may_hide(chunk, PAGE_BYTES):
+                    continue
+                pages = read_pages(data, chunk)
+                if pages.largest > PAGE_BYTES:
+                    message = f"A page of the Parquet file unpacks to {pages.largest} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
+                    raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+                if i in text:
+                    found[i].append(pages)
+    return found
+
+
+def _text_bytes(file: pq.ParquetFile, footer: Footer, name: str, pages: list[Pages], limits: Limits) -> float:
+    """At most so many bytes a row of that column takes, on average over a batch, when it is read as plain text."""
+    if any(each.by_prefix for each in pages):
+        return limits.max_cell_bytes
+    most = max((each.densest for each in pages), default=0.0)
+    groups = [i for i, group in enumerate(footer.groups) if group.rows]
+    for i, each in zip(groups, pages, strict=True):
+        if each.some_by_word:  # a word may be large, and stand in every row
+            batch = next(file.iter_batches(1, row_groups=[i], columns=[name], use_threads=False))
+            most = max([most, *(largest(column.dictionary) for column in batch.columns)])
+        if most > limits.max_cell_bytes:
+            raise cell_too_large(name, limits)
+    return most
+
+
+def _flat(schema: pa.Schema, footer: Footer) -> None:
+    nested = [field.name for field in schema if pa.types.is_nested(storage(field.type))]
+    if nested:
+        named = ", ".join(short(name) for name in nested[:10])
+        message = f"Nested columns: {named}; flatten each into columns of its own."
+        raise UnreadableFile(message, Code.NESTED_COLUMN, nested[0])
+    if footer.leaves != len(schema):
+        raise UnreadableFile(f"The Parquet file's footer contradicts itself; {WRITE_AGAIN}.")
+
+
+def _narrow(schema: pa.Schema, limits: Limits) -> None:
+    for field in schema:
+        if _width(storage(field.type)) > limits.max_cell_bytes:
+            raise cell_too_large(field.name, limits)
+
+
+def storage(kind: pa.DataType) -> pa.DataType:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    return (
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+    )
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of a decoded value, about; those of text are in its dictionary."""
+    kind = storage(kind)
+    try:
+        return max(1, kind.bit_width // 8)
+    except ValueError:
+        return 8
+
+
+def _together(footer: Footer) -> Iterator[tuple[int, list[int]]]:
+    """Row groups that are read as one piece, each with the number of its first row."""
+    first = rows = 0
+    groups: list[int] = []
+    for i, group in enumerate(footer.groups):
+        if not group.rows:
+            continue
+        if groups and rows + group.rows > PART_ROWS:
+            yield first, groups
+            first, rows, groups = first + rows, 0, []
+        groups.append(i)
+        rows += group.rows
+    if groups:
+        yield first, groups
+
+
+class _Reader:
+    """Some row groups of a file."""
+
+    def __init__(
+        self,
+        path: Path,
+        metadata: pq.FileMetaData,
+        options: dict[str, object],
+        groups: list[int],
+        rows: int,
+        batch_rows: int,
+        names: tuple[str, ...],
+        limits: Limits,
+    ) -> None:
+        self.path, self.metadata, self.options, self.groups, self.rows = path, metadata, options, groups, rows
+        self.batch_rows, self.names, self.limits = batch_rows, names, limits
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        seen = 0
+        with pq.ParquetFile(self.path, metadata=self.metadata, **self.options) as file:
+            for batch in file.iter_batches(self.batch_rows, row_groups=self.groups, use_threads=False):
+                seen += batch.num_rows
+                if seen > self.rows:
+                    break
+                for name, values in zip(self.names, batch.columns, strict=True):
+                    self._look(name, values)
+                yield batch
+        if seen != self.rows:
+            raise UnreadableFile(f"Holds another number of rows than its footer says; {WRITE_AGAIN}.")
+
+    def _look(self, name: str, values: pa.Array) -> None:
+        """Text that is no UTF-8, indices out of bounds, values too large: Arrow looks only when asked."""
+        if isinstance(values, pa.ExtensionArray):
+            values = values.storage
+        kind = values.type
+        plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        values.validate(full=not (plain or pa.types.is_timestamp(kind)))
+        if (
+            largest(values.dictionary if pa.types.is_dictionary(kind) else values)
+            > self.limits.max_cell_bytes
+        ):
+            raise cell_too_large(name, self.limits)
