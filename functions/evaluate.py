@@ -43,17 +43,12 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         for name, version in versions.items()
     }
     run = app.registry.run(message.model, message.run_id)
-    found = trial.judge(
-        data,
-        blocks,
-        trained,
-        serving.fitted(app.store, base) if base else None,
-        spec,
-        refresh=run is not None and run.trigger == Trigger.INTERVAL,
-        clock=time.perf_counter,
-    )
-    # What check_quality compares the predictions of later batches with.
+    before = serving.fitted(app.store, base) if base else None
+    refresh = run is not None and run.trigger == Trigger.INTERVAL
+    found = trial.judge(data, blocks, trained, before, spec, refresh=refresh, clock=time.perf_counter)
     tested = trained[found.chosen]
+    curve = trial.learning_curve(tested, data, blocks, before, spec, clock=time.perf_counter)
+    # What check_quality compares the predictions of later batches with.
     frame = frame_of_shard(data.rows.take(blocks.test), tested.features)
     shown = prediction_profile(tested.estimator, frame, spec.task, tested.classes)
     app.store.put_json_once(keys.predictions(message.model, tested.name), to_json(shown))
@@ -65,6 +60,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         "selection": found.selection,
         "rows": found.rows,
         "candidates": found.candidates,
+        "learning_curve": asdict(curve),
         "trained": event["trained"],
         "champion": frozen.champion,
     }

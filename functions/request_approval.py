@@ -23,8 +23,11 @@ TOLD = (
     "gain",
     "gain_low",
     "gain_high",
+    "slices",
+    "report_key",
     "expires_at",
 )
+SLICES = 5
 
 
 @entrypoint
@@ -75,7 +78,15 @@ def request(message: messages.RunMessage, event: Any, app: App) -> Approval:
         requested_at=utc_now(),
         expires_at=utc_now(later=final["approval_seconds"]),
         token=messages.task_token(event),
+        report_key=event.get("report", {}).get("report_key", ""),
+        slices=losing(verdict.get("slices", ())),
     )
+
+
+def losing(slices: Any) -> tuple[str, ...]:
+    """The slices on which the version is worse than the champion, the worst first."""
+    found = sorted((each["gain"], each["name"], each["rows"]) for each in slices if (each["gain"] or 0) < 0)
+    return tuple(f"{name} ({rows} rows): {gain:+.4f}" for gain, name, rows in found[:SLICES])
 
 
 def refuse_answered(before: Approval) -> None:

@@ -128,6 +128,13 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("model", nargs="?")
     history = add("history", _history, "All that happened to a model, in order.")
     history.add_argument("model")
+    report = add("report", _report, "The page of a run: what was found, what was decided, and why.")
+    report.add_argument("model")
+    report.add_argument(
+        "run_id", metavar="run", nargs="?", default="", help="such as run-00000007; default: the newest"
+    )
+    report.add_argument("--out", type=Path, metavar="FILE", help="default: MODEL-RUN.html, here")
+    report.add_argument("--open", action="store_true", help="and show it in the browser")
     predict = add("predict", _predict, "Predict the rows of a CSV or Parquet file with the champion.")
     predict.add_argument("model")
     predict.add_argument("file", type=Path)
@@ -140,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     retrain.add_argument("--wait", action="store_true", help="until the run has ended, or waits for approval")
     again = add("resume-run", _resume_run, "Run a failed run again, on the inputs that it had frozen.")
     again.add_argument("model")
-    again.add_argument("run", help="such as run-00000007; see: refit history MODEL")
+    again.add_argument("run_id", metavar="run", help="such as run-00000007; see: refit history MODEL")
     again.add_argument("--reason", required=True, help="kept with the decision")
     again.add_argument("--wait", action="store_true", help="until the run has ended, or waits for approval")
     retract = add("retract", _retract, "Take an upload out of what is learned from.")
@@ -208,7 +215,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("version", help="such as v7 or v7-full; see: refit history MODEL")
     of_people = (retract, importing, backfill, rollback, pause, resume, approvals, approve, reject)
     of_care = (again, requeue, doctor, retention, reproduce)
-    for command in (validate, status, history, predict, retrain, *of_people, *of_care):
+    for command in (validate, status, history, report, predict, retrain, *of_people, *of_care):
         command.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
@@ -366,6 +373,20 @@ def _history(args: argparse.Namespace) -> int:
     return 0
 
 
+def _report(args: argparse.Namespace) -> int:
+    from refit_cli import pages
+
+    found = pages.find(_deployment(args).app, _model(args), args.run_id)
+    if args.json and not args.out and not args.open:
+        print(json.dumps(found.document, indent=2))
+        return 0
+    path = pages.save(found, args.out or Path(f"{args.model}-{found.run_id}.html"))
+    _print(args, found.document, lambda: f"{found.run_id} of {args.model}: {path}{found.note}")
+    if args.open:
+        pages.show(path)
+    return 0
+
+
 def _predict(args: argparse.Namespace) -> int:
     spec, deployment = _model(args), _deployment(args)
     answers: dict[str, Any] = {"model": spec.name, "predictions": [], "probabilities": []}
@@ -416,7 +437,7 @@ def _resume_run(args: argparse.Namespace) -> int:
     from refit_cli import actions
 
     spec, app = _model(args), _deployment(args).app
-    return _decided(args, app, actions.resume_run(app, spec.name, args.run, args.reason))
+    return _decided(args, app, actions.resume_run(app, spec.name, args.run_id, args.reason))
 
 
 def _reproduce(args: argparse.Namespace) -> int:

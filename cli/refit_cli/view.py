@@ -176,7 +176,9 @@ def approval_text(approval: dict[str, Any]) -> str:
     if approval["answered_by"]:
         return f"{text}, {_answer(approval)}"
     if approval["open"]:
-        return f"{text} until {approval['expires_at']}; {approval['reason']}"
+        losing = "".join(f"; on the slice {each}" for each in approval["slices"])
+        seen = f"refit report {approval['model']} {approval['run_id']}"
+        return f"{text} until {approval['expires_at']}; {approval['reason']}{losing}; see: {seen}"
     return text if approval["status"] != ApprovalStatus.WAITING else f"{text}, but its run has ended"
 
 
@@ -184,7 +186,7 @@ def waiting_text(asked: Approval) -> str:
     """Of a run: what it waits for, and how to answer."""
     name = f"{asked.model} {asked.version}"
     return (
-        f"waits for approval of {asked.version} until {asked.expires_at}; see: refit approvals {asked.model}; "
+        f"waits for approval of {asked.version} until {asked.expires_at}; see: refit approvals {asked.model}, refit report {asked.model} {asked.run_id}; "
         f"answer: refit approve {name} --comment ..., or refit reject {name} --comment ..."
     )
 

@@ -212,6 +212,20 @@ print(pa.__file__)
     assert on_lambda(importing("ArrowLayer"), code).startswith(str(BUILD / "ArrowLayer"))
 
 
+def test_plot_layer_draws(on_lambda):
+    code = """
+import sys
+from refit import plots
+rows = [{"name": "all rows $ <b>", "value": 0.02, "low": 0.01, "high": 0.03, "whole": True}]
+svg = plots.forest("gain", "Gain", "gain in roc_auc", rows, {"no gain": 0.0})
+assert svg.startswith("<svg") and "&lt;b&gt;" in svg
+assert not {"pandas", "scipy", "sklearn", "pyarrow"} & set(sys.modules)
+import matplotlib
+print(matplotlib.__file__)
+"""
+    assert on_lambda(importing("PlotLayer"), code).startswith(str(BUILD / "PlotLayer"))
+
+
 @pytest.mark.parametrize("name", LAYERS)
 def test_installed_versions_are_known(name, python313):
     """importlib.metadata finds every locked package: scikit-learn's and skops' checks rest on it."""

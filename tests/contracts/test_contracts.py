@@ -143,7 +143,8 @@ def test_a_task_waits_longer_than_its_function_may_run(name):
 def test_whoever_waits_for_a_person_waits_as_long_as_the_model_says():
     (name,) = (name for name, state in TASKS.items() if state["Resource"] == WAITS)
     asked = ASL["States"]["NeedsApproval"]["Choices"]
-    assert asked == [{"Variable": "$.final.approval_seconds", "NumericGreaterThan": 0, "Next": name}]
+    assert asked == [{"Variable": "$.final.approval_seconds", "NumericGreaterThan": 0, "Next": "WriteReport"}]
+    assert end_of("NeedsApproval", asks=True)[0] == name
     assert TASKS[name]["TimeoutSecondsPath"] == "$.final.approval_seconds"
     payload = TASKS[name]["Parameters"]["Payload"]
     assert payload.pop("token.$") == "$$.Task.Token"
@@ -196,26 +197,55 @@ def test_all_errors_are_one_tree_and_say_what_they_mean():
         assert getattr(errors, name).__doc__
 
 
-def test_a_challenger_that_lost_succeeds_and_what_failed_fails():
-    def end_of(name):
-        while "Next" in STATES[name]:
-            name = STATES[name]["Next"]
-        return STATES[name]["Type"]
+def end_of(name, asks=False):
+    """Where the way without errors leads from a state, to its end or to a person who is asked, and the kind of that state."""
+    done = set()
+    while True:
+        state = STATES[name]
+        if state["Type"] in ("Succeed", "Fail") or (asks and state.get("Resource") == WAITS):
+            return name, state["Type"]
+        if name == "NeedsApproval":
+            name = state["Choices"][0]["Next"] if asks else state["Default"]
+        elif state["Type"] == "Choice":
+            found = [c["Next"] for c in state["Choices"] if c.get("IsPresent") and c["Variable"] in done]
+            name = found[0] if found else state["Default"]
+        else:
+            done.add(state["ResultPath"])
+            name = state["Next"]
 
+
+def test_a_challenger_that_lost_succeeds_and_what_failed_fails():
     assert ASL["States"]["IsChallengerBetter"]["Default"] == "KeepChampion"
-    assert end_of("KeepChampion") == "Succeed"
-    assert end_of("Promote") == "Succeed"
-    assert end_of("RecordFailure") == "Fail"
+    assert end_of("KeepChampion") == ("ChampionKept", "Succeed")
+    assert end_of("Promote") == ("Promoted", "Succeed")
+    assert end_of("RecordFailure") == ("Failed", "Fail")
     no_failure = {"ChampionMoved", "ApprovalRejected", "ApprovalGiven", "States.Timeout"}
     for name, state in ASL["States"].items():
-        for each in state.get("Catch", []):
+        for each in state.get("Catch", []) if name != "WriteReport" else []:
             expected = "Succeed" if set(each["ErrorEquals"]) <= no_failure else "Fail"
-            assert end_of(each["Next"]) == expected, name
+            assert end_of(each["Next"])[1] == expected, name
             # What took too long failed, unless it was a person.
             assert "States.Timeout" not in each["ErrorEquals"] or state["Resource"] == WAITS
     for state in STATES.values():
         if state["Type"] == "Fail":
             assert state["ErrorPath"] and state["CausePath"]
+
+
+def test_a_report_that_fails_changes_nothing_but_that_there_is_none():
+    """It is written where everything is decided and recorded, and caught into the state that comes next anyway."""
+    state = STATES["WriteReport"]
+    (caught,) = state["Catch"]
+    assert (caught["ErrorEquals"], caught["Next"]) == (["States.ALL"], state["Next"])
+    before = {name for name, each in ASL["States"].items() if "WriteReport" in ways_on(each)}
+    assert before == {"Promote", "KeepChampion", "RecordFailure", "NeedsApproval"}
+    results = {each.get("ResultPath") for name, each in TASKS.items() if name != "WriteReport"}
+    assert state["ResultPath"] == caught["ResultPath"]
+    assert state["ResultPath"] not in results
+    recorded = {each["Variable"] for each in STATES[state["Next"]]["Choices"]}
+    assert recorded == {TASKS[name]["ResultPath"] for name in ("Promote", "KeepChampion", "RecordFailure")}
+    # Nobody waits for long on a page: all its tries together take less than the tasks before it may.
+    tries = 1 + sum(each["MaxAttempts"] for each in state["Retry"])
+    assert tries * state["TimeoutSeconds"] < TASKS["Evaluate"]["TimeoutSeconds"]
 
 
 def test_results_are_kept_beside_the_references():
@@ -240,7 +270,10 @@ def test_a_function_is_told_of_the_machine_and_the_queue_that_it_works_with(file
     queue = {"REFIT_INTAKE_QUEUE"} if any(reach(file).calls("sqs")) else set()
     queue |= {"REFIT_SWEEP_MINUTES"} if file == "tick" else set()
     machine = {"REFIT_STATE_MACHINE"} if any(reach(file).calls("sfn")) else set()
-    assert set(given) == machine | queue
+    # Where matplotlib may write: nowhere but under /tmp, on Lambda.
+    drawing = {"MPLCONFIGDIR"} if "matplotlib" in reach(file).packages else set()
+    assert set(given) == machine | queue | drawing
+    assert all(given[name].startswith("/tmp/") for name in drawing)
 
 
 def test_environment_is_read_in_one_place():
@@ -258,6 +291,8 @@ def test_a_function_has_the_layers_that_its_code_imports_and_no_others(file):
         expected.add("ArrowLayer")
     if packages & {"pandas", "sklearn", "skops", "scipy", "joblib"}:
         expected.add("MlLayer")
+    if "matplotlib" in packages:
+        expected.add("PlotLayer")
     assert {layer["Ref"] for layer in FUNCTIONS[file]["Layers"]} == expected
 
 
@@ -273,7 +308,7 @@ def test_a_function_that_looks_at_no_rows_starts_without_numpy(file):
 def test_a_models_own_code_finds_what_it_may_import():
     """model.py is loaded by the functions that fit: they have scikit-learn."""
     fitting = {file for file in FILES if ("refit.training", "fit") in reach(file).nodes}
-    assert fitting == {"train", "finalize"}
+    assert fitting == {"train", "evaluate", "finalize"}
     for file in fitting:
         assert {"Ref": "MlLayer"} in FUNCTIONS[file]["Layers"]
 
@@ -538,7 +573,9 @@ def prefixes(file, action):
     found = {
         resource for each, resource in allowed(file) if each == action and resource.startswith(f"{store}/")
     }
-    assert all(re.fullmatch(rf"{store}/\w+/\*(/evaluation\.json)?", each) for each in found), found
+    assert all(
+        re.fullmatch(rf"{store}/\w+/\*(/(evaluation|report)\.(json|html))?", each) for each in found
+    ), found
     return {resource.split("/")[1] for resource in found}
 
 
@@ -739,7 +776,7 @@ def test_every_folder_of_the_store_is_somebodys():
     written = {folder for file in FILES for folder in prefixes(file, "s3:PutObject")}
     read = {folder for file in FILES for folder in prefixes(file, "s3:GetObject")}
     assert made == written
-    assert made - read == {"quarantine", "drift"}  # for people
+    assert made - read == {"quarantine"}  # for people
     assert (
         RESOURCES["UploadArrived"]["Properties"]["EventPattern"]["detail"]["object"]["key"][0]["prefix"]
         == keys.INCOMING

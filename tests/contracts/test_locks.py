@@ -7,7 +7,7 @@ import pytest
 from packaging.markers import Marker
 
 ROOT = Path(__file__).parents[2]
-LAYERS = ("core", "arrow", "ml")
+LAYERS = ("core", "arrow", "ml", "plot")
 LAMBDA = {
     "python_version": "3.13",
     "python_full_version": "3.13.0",

@@ -85,6 +85,10 @@ def _at(path: str, data: Any) -> Any:
 
 
 def _true(choice: dict[str, Any], data: Any) -> bool:
+    if choice.keys() == {"Variable", "IsPresent", "Next"}:
+        name = choice["Variable"].removeprefix("$.")
+        assert "." not in name, choice
+        return (name in data) is choice["IsPresent"]
     found = _at(choice["Variable"], data)
     if choice.keys() == {"Variable", "NumericGreaterThan", "Next"}:
         return found > choice["NumericGreaterThan"]

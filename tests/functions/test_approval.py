@@ -406,7 +406,7 @@ def test_the_command_that_waits_ends_with_how_to_answer(stack, refit):
     until = stack.app.registry.approval(MODEL, RUN_1).expires_at
     assert code == 0
     assert said.splitlines()[1] == (
-        f"{RUN_1} waits for approval of v1 until {until}; see: refit approvals fares; answer: "
+        f"{RUN_1} waits for approval of v1 until {until}; see: refit approvals fares, refit report fares {RUN_1}; answer: "
         "refit approve fares v1 --comment ..., or refit reject fares v1 --comment ..."
     )
 

@@ -334,13 +334,18 @@ def test_one_models_failure_does_not_stop_the_others(stack, keep):
 def test_reports_go_but_for_the_proofs_of_promotions(stack, four, keep):
     upload = stack.app.registry.uploads(MODEL)[0]
     stack.call("check_drift", stack.profile_event("check_drift", upload.batch_id, MODEL))
+    for number in (2, 5):
+        told = sample("write_report", model=MODEL, run_id=f"run-0000000{number}")
+        stack.call("write_report", told)
+        stack.call("write_report", told)  # over the first
     keep(MODEL, report_days=30)
     assert prune(stack, "2026-01-01T00:00:00Z")["models"][MODEL] == NOTHING  # all of it is younger
     inputs = [key for key in stack.versions_of(f"runs/{MODEL}/") if "/inputs/" in key]
     prune(stack)
     assert stack.versions_of(f"drift/{MODEL}/") == []
     proofs = [keys.evaluation(MODEL, f"run-0000000{number}") for number in (1, 2, 3, 4)]
-    assert sorted(stack.versions_of(f"runs/{MODEL}/")) == sorted(inputs + proofs)
+    pages = [key(MODEL, "run-00000002") for key in (keys.report, keys.report_document)] * 2
+    assert sorted(stack.versions_of(f"runs/{MODEL}/")) == sorted(inputs + proofs + pages)
     assert len(stack.app.registry.drifts(MODEL)) == 1
     assert check(stack.app) == []
 

@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 
 import pytest
+from moto_workflow import failing
 from rows import fares
 
+from refit.aws import keys
 from refit.records import ApprovalStatus, RunStatus
 from refit_cli.actions import Refused, approve, reject, rollback, wait_for, whoami
 
 MODEL, RUN_1, RUN_2, WEEK = "fares", "run-00000001", "run-00000002", 7 * 86_400
+REPORT = ("WriteReport", "WhatItTellsOf")
 FIRST, SECOND = f"{MODEL}-{RUN_1}", f"{MODEL}-{RUN_2}"
 
 
@@ -73,11 +76,13 @@ def test_a_yes_promotes_and_what_it_sends_is_the_result_of_the_wait(workflow, fi
     assert workflow.stack.app.registry.champion(MODEL) is None
     approve(workflow.stack.app, first, "v1", "looks right")
     assert workflow.outcome(FIRST) == "SUCCEEDED"
-    assert workflow.states(FIRST)[-5:] == [
+    assert workflow.states(FIRST)[-9:] == [
         "Finalize",
         "NeedsApproval",
+        *REPORT,
         "RequestApproval",
         "Promote",
+        *REPORT,
         "Promoted",
     ]
     output = json.loads(workflow.stack.execution(FIRST)["output"])
@@ -87,14 +92,38 @@ def test_a_yes_promotes_and_what_it_sends_is_the_result_of_the_wait(workflow, fi
 
 def test_without_approval_nobody_is_asked(workflow):
     workflow.upload("2013-01.parquet", fares(300), MODEL)
-    assert workflow.states(FIRST)[-4:] == ["Finalize", "NeedsApproval", "Promote", "Promoted"]
+    assert workflow.states(FIRST)[-6:] == ["Finalize", "NeedsApproval", "Promote", *REPORT, "Promoted"]
     assert workflow.stack.app.registry.approvals(MODEL) == []
+
+
+def test_who_is_asked_is_shown_the_page_before_the_answer_and_it_tells_of_the_answer_in_the_end(
+    workflow, first
+):
+    app = workflow.stack.app
+    asked = app.registry.approval(MODEL, RUN_1)
+    assert asked.report_key == keys.report(MODEL, RUN_1)
+    assert b"Waits for approval" in app.store.get(asked.report_key)
+    approve(app, first, "v1", "looks right")
+    assert workflow.outcome(FIRST) == "SUCCEEDED"
+    page = app.store.get(asked.report_key).decode()
+    assert "Promoted" in page and "looks right" in page and "Waits for approval" not in page
+
+
+def test_who_is_asked_is_asked_without_a_page_where_none_could_be_written(workflow, require):
+    spec = require()
+    workflow.before["write_report"] = failing(ZeroDivisionError("division by zero"), times=9)
+    workflow.stack.upload("2013-01.parquet", fares(300), MODEL)
+    workflow.stack.ask(model=MODEL)
+    assert waiting(workflow).report_key == ""
+    approve(workflow.stack.app, spec, "v1", "looks right")
+    assert workflow.outcome(FIRST) == "SUCCEEDED"
+    assert workflow.stack.app.registry.champion(MODEL).version == "v1"
 
 
 def test_a_no_keeps_the_champion_with_its_reason(workflow, second):
     reject(workflow.stack.app, second, "v2", "wrong for islands")
     assert workflow.outcome(SECOND) == "SUCCEEDED"
-    assert workflow.states(SECOND)[-3:] == ["RequestApproval", "KeepChampion", "ChampionKept"]
+    assert workflow.states(SECOND)[-5:] == ["RequestApproval", "KeepChampion", *REPORT, "ChampionKept"]
     ended = run(workflow, RUN_2)
     assert (ended.status, ended.result) == (RunStatus.KEPT, f"rejected by {whoami()}: wrong for islands")
     assert workflow.stack.app.registry.champion(MODEL).version == "v1"
@@ -105,7 +134,7 @@ def test_what_nobody_answers_in_time_is_kept_and_a_late_answer_changes_nothing(w
     workflow.stack.upload("2013-01.parquet", fares(300), MODEL)
     workflow.stack.ask(model=MODEL)
     assert workflow.outcome(FIRST) == "SUCCEEDED"
-    assert workflow.states(FIRST)[-3:] == ["RequestApproval", "KeepChampion", "ChampionKept"]
+    assert workflow.states(FIRST)[-5:] == ["RequestApproval", "KeepChampion", *REPORT, "ChampionKept"]
     assert run(workflow).result.startswith("nobody answered; v1 waited until ")
     for answer in (approve, reject):
         with pytest.raises(Refused, match="too late"):
@@ -175,7 +204,7 @@ def test_a_yes_between_two_attempts_to_ask_promotes(workflow, require):
     with workflow.stack.outage(app.bus.events, "PutEvents", "Waiting For Approval", times=1):
         workflow.stack.ask(model=MODEL)
         assert workflow.outcome(FIRST) == "SUCCEEDED"
-    assert workflow.states(FIRST)[-3:] == ["RequestApproval", "Promote", "Promoted"]
+    assert workflow.states(FIRST)[-5:] == ["RequestApproval", "Promote", *REPORT, "Promoted"]
     assert app.registry.champion(MODEL).by == whoami()
 
 
@@ -200,7 +229,7 @@ def test_a_champion_that_moved_before_anybody_was_asked_is_kept(workflow, requir
     workflow.stack.upload("2013-02.parquet", turned(), MODEL)
     workflow.stack.ask("r2", MODEL)
     assert workflow.outcome(SECOND) == "SUCCEEDED"
-    assert workflow.states(SECOND)[-3:] == ["RequestApproval", "KeepChampion", "ChampionKept"]
+    assert workflow.states(SECOND)[-5:] == ["RequestApproval", "KeepChampion", *REPORT, "ChampionKept"]
     assert registry.approvals(MODEL) == []
     require(seconds=0)  # the same inputs run again, for they were not judged
     del workflow.before["request_approval"]

@@ -7,21 +7,24 @@ from moto_stack import sample
 from moto_workflow import failing
 from rows import fares, flights, species
 
+from refit.aws import keys
 from refit.errors import AwsUnavailable, TrainingError
 from refit.records import Change, Generation, RunStatus
 from refit_cli.actions import resume, rollback
 
 RUN_1, RUN_2, RUN_3 = "run-00000001", "run-00000002", "run-00000003"
+REPORT = ("WriteReport", "WhatItTellsOf")
 
 
 def test_an_upload_ends_in_a_champion_that_predicts(workflow):
     workflow.upload("2013-01.parquet", flights(400))
     assert workflow.outcome(f"flights-{RUN_1}") == "SUCCEEDED"
-    assert workflow.states(f"flights-{RUN_1}")[-5:] == [
+    assert workflow.states(f"flights-{RUN_1}")[-7:] == [
         "IsChallengerBetter",
         "Finalize",
         "NeedsApproval",
         "Promote",
+        *REPORT,
         "Promoted",
     ]
     answer = workflow.stack.call("predict", sample("predict"))
@@ -51,10 +54,11 @@ def test_a_challenger_that_loses_is_no_failure(workflow):
     workflow.stack.upload("2013-02.parquet", flights(400, month=2))
     workflow.stack.ask()
     assert workflow.outcome(f"flights-{RUN_2}") == "SUCCEEDED"
-    assert workflow.states(f"flights-{RUN_2}")[-2:] == ["KeepChampion", "ChampionKept"]
+    assert workflow.states(f"flights-{RUN_2}")[-4:] == ["KeepChampion", *REPORT, "ChampionKept"]
     registry = workflow.stack.app.registry
     assert registry.run("flights", RUN_2).status is RunStatus.KEPT
     assert registry.champion("flights").version == "v1"
+    assert b"Champion kept" in workflow.stack.app.store.get(keys.report("flights", RUN_2))
 
 
 def test_a_task_that_fails_ends_in_fail_with_name_and_cause_and_frees_the_slot(workflow):
@@ -67,9 +71,32 @@ def test_a_task_that_fails_ends_in_fail_with_name_and_cause_and_frees_the_slot(w
     registry = workflow.stack.app.registry
     assert registry.run("flights", RUN_1).status is RunStatus.FAILED
     assert registry.slot("flights").running == ""
+    page = workflow.stack.app.store.get(keys.report("flights", RUN_1)).decode()
+    assert "Failed" in page and "60 labelled rows are new to the champion" in page
     workflow.settle()
     workflow.upload("2013-02.parquet", flights(400, month=2))  # and the next run is free to start
     assert registry.champion("flights").version == "v2"
+
+
+def test_a_report_that_fails_changes_nothing_of_how_a_run_ends(workflow):
+    """Promoted, kept and failed, each as it would have been."""
+    workflow.before["write_report"] = failing(ZeroDivisionError("division by zero"), times=9)
+    workflow.upload("2013-01.parquet", flights(400))
+    workflow.stack.upload("2013-02.parquet", flights(400, month=2))
+    workflow.stack.ask("r2")
+    workflow.settle()
+    workflow.stack.upload("2013-03.parquet", flights(60, month=3))
+    workflow.before["evaluate"] = failing(TrainingError("no candidate could be trained"))
+    workflow.stack.ask("r3", force=True)
+    workflow.settle()
+    ends = {RUN_1: "SUCCEEDED", RUN_2: "SUCCEEDED", RUN_3: "FAILED"}
+    assert {run: workflow.outcome(f"flights-{run}") for run in ends} == ends
+    assert workflow.stack.execution(f"flights-{RUN_3}")["error"] == "TrainingError"
+    registry, states = workflow.stack.app.registry, (RunStatus.PROMOTED, RunStatus.KEPT, RunStatus.FAILED)
+    assert tuple(registry.run("flights", run).status for run in ends) == states
+    assert workflow.invoked.count("write_report") == 3
+    written = [key for key in workflow.stack.versions_of("runs/flights/") if "report" in key]
+    assert written == []
 
 
 @pytest.mark.parametrize("function", ["evaluate", "finalize", "promote", "keep_champion"])
@@ -143,7 +170,7 @@ def test_a_champion_that_moved_during_the_run_is_kept(workflow):
     workflow.stack.upload("2013-02.parquet", flights(800, month=2, flipped=True))
     workflow.stack.ask()
     assert workflow.outcome(f"flights-{RUN_2}") == "SUCCEEDED"
-    assert workflow.states(f"flights-{RUN_2}")[-3:] == ["Promote", "KeepChampion", "ChampionKept"]
+    assert workflow.states(f"flights-{RUN_2}")[-5:] == ["Promote", "KeepChampion", *REPORT, "ChampionKept"]
     assert registry.run("flights", RUN_2).status is RunStatus.KEPT
     assert registry.champion("flights").generation == 2
     workflow.stack.tick()  # nobody told of the move

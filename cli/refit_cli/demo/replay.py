@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 from refit.aws import keys
 from refit.aws.runtime import App
 from refit.batches import Outcome, Upload
+from refit.errors import RefitError
 from refit.policy import Trigger
 from refit.records import Answered, Change, Generation, Quality, Run, RunStatus, Slot
-from refit_cli import actions, oracle, view
+from refit_cli import actions, oracle, pages, view
 from refit_cli.demo import flights
 from refit_cli.deployment import Deployment
 from refit_cli.local import LocalStack, local_stack
@@ -337,6 +338,16 @@ class Story:
         before = self.caller.answered_by(version)
         self._until(lambda: self.caller.answered_by(version) > before or None, f"answer by {version}")
 
+    def report(self) -> None:
+        """Leave the page of the newest run, and say where."""
+        try:
+            page = pages.find(self.app, self.app.models[MODEL])
+            path = pages.save(page, RESULTS / "report.html")
+        except RefitError as error:
+            self.screen.line(f"  no report: {error}", "red")
+        else:
+            self.screen.line(f"  {path}               the page of {page.run_id}; open it in a browser")
+
     def summary(self, seconds: float) -> bool:
         """Print the table, what was to be seen and the way on; returns whether all was seen."""
         say = self.screen.line
@@ -392,6 +403,7 @@ class Story:
             )
         )
         say(f"\ndone in {seconds:.0f} s. To look further:")
+        self.report()
         say("  less .refit/demo/history.json           every upload, decision, run and promotion")
         say("  less .refit/demo/engine.log             what the functions logged")
         say(

@@ -158,11 +158,7 @@ def evaluate(
             found.append(_defined("champion", other, gates))
             if math.isfinite(other):
                 gain = own - other
-                gains = draws[:, 0] - draws[:, 1]
-                low, high = (
-                    _widened(gain, _quantile(gains, share), gates.confidence, len(labels))
-                    for share in (1 - gates.confidence, gates.confidence)
-                )
+                low, high = _bounds(gain, draws, gates.confidence, len(labels))
                 found.append(_gain(gain, low, high, gates, refresh and gates.refresh_margin is not None))
                 parts = _slices(measure, challenger, champion, slices, gates, seed)
                 found += _no_slice_worse(parts)
@@ -371,6 +367,28 @@ def _widened(value: float, bound: float | None, confidence: float, n: int) -> fl
     # Student's t by the expansion of Cornish and Fisher.
     t = z + (z**3 + z) / (4 * free) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * free**2)
     return value + (bound - value) * math.sqrt((free + 1) / free) * (t / z if z else 1.0)
+
+
+def gain_interval(
+    measure: Callable[..., float],
+    first: np.ndarray,
+    second: np.ndarray,
+    confidence: float,
+    seed: int = 0,
+) -> tuple[float | None, float | None]:
+    """One-sided bounds of what the first predictions score above the second; None where nothing can be said.
+
+    `measure(predictions, index)` scores those of the rows at `index`.
+    """
+    draws = _draws(measure, (first, second), len(first), seed)
+    return _bounds(measure(first) - measure(second), draws, confidence, len(first))
+
+
+def _bounds(gain: float, draws: np.ndarray, confidence: float, n: int) -> tuple[float | None, float | None]:
+    """One-sided bounds of what the first of two scores more than the second; `draws` is of shape (m, 2)."""
+    gains = draws[:, 0] - draws[:, 1]
+    low, high = _quantile(gains, 1 - confidence), _quantile(gains, confidence)
+    return _widened(gain, low, confidence, n), _widened(gain, high, confidence, n)
 
 
 def quality_floor(

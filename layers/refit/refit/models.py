@@ -86,6 +86,7 @@ class Training:
     weights: str = ""  # column that says how much a row counts
     half_life: str = ""  # "90 days" of the data's time: after which a row counts half
     search: Search | None = None
+    learning_curve: bool = True  # measured for the report; chooses nothing
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ class ModelSpec:
         """Hex digest of all that shapes a training: declaration and code."""
         besides = ("code", "approval_seconds", "retention")
         shape = {k: v for k, v in asdict(self).items() if k not in besides}
+        del shape["training"]["learning_curve"]
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
 
@@ -536,6 +538,7 @@ class _Reader:
                 "weights": str,
                 "half_life": str,
                 "search": dict,
+                "learning_curve": bool,
             },
         )
         candidates = tuple(taken.pop("candidates", ("full",)))

@@ -131,6 +131,8 @@ class Approval:
     requested_at: str
     expires_at: str
     token: str  # takes the answer to the execution that waits
+    report_key: str = ""  # the page of the run, as far as it could be written
+    slices: tuple[str, ...] = ()  # those on which the version loses most, in words
     status: ApprovalStatus = ApprovalStatus.WAITING
     answered_by: str = ""
     answered_at: str = ""

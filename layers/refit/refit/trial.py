@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from refit import artifact, rowprints, search, transfer
+from refit import artifact, learning, rowprints, search, transfer
 from refit.errors import ConfigError, TrainingError
 from refit.evaluation import NO_LEAK, Evaluation, Gate, choose, evaluate, slices_of, trivial_predictions
 from refit.metrics import CLASSIFICATION, METRICS, Task, score
@@ -326,6 +326,30 @@ def judge(
     rows["left_out"] = len(blocks.test) - len(test) + len(blocks.selection) - len(selecting)
     told = {name: _told(model, finite.get(name)) for name, model in trained.items()}
     return Judgement(chosen, finite, evaluation, {**rows, "repeats": data.repeats}, told)
+
+
+def learning_curve(
+    tested: Model,
+    data: Dataset,
+    blocks: Blocks,
+    champion: Model | None,
+    spec: ModelSpec,
+    *,
+    clock: Callable[[], float] | None = None,
+) -> learning.Curve:
+    """Scores of the tested candidate after a quarter and half of its rows; for the report only."""
+    needs = METRICS[spec.gates.metric].needs
+    test = blocks.test[~_Learned(data, spec).by(blocks.test, [tested, champion])]
+
+    def said(model: Model) -> np.ndarray:
+        return _predictions(replace(model, threshold=tested.threshold), data, test, spec, needs)
+
+    def learned_from(rows: np.ndarray) -> np.ndarray:
+        return said(_fitted(tested.candidate, data, rows, spec, champion, tested.parameters))
+
+    rows = rows_of(tested.candidate, data, blocks.train, spec, champion)
+    truth = data.labels[test]
+    return learning.curve(learned_from, rows, said(tested), truth, spec, len(data.classes), clock)
 
 
 class _Learned:

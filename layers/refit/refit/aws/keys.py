@@ -10,7 +10,7 @@ store bucket                written by Refit
   quarantine/<model>/<upload>/reasons.json, bad_rows.csv
   drift/<model>/<batch>/<version>.json, <version>.predictions.json
   runs/<model>/inputs/<sha256>.json                    content-addressed
-  runs/<model>/<run>/evaluation.json
+  runs/<model>/<run>/evaluation.json, report.html, report.json     reports may be written anew
   artifacts/<model>/<sha256>.skops                     content-addressed
   versions/<model>/<version>/reference.json             of a version that was to be promoted
   versions/<model>/<version>/predictions.json           of its parent, the version that was tested
@@ -89,6 +89,14 @@ def evaluation(model: str, run_id: str) -> str:
     return f"runs/{model}/{run_id}/evaluation.json"
 
 
+def report(model: str, run_id: str) -> str:
+    return f"runs/{model}/{run_id}/report.html"
+
+
+def report_document(model: str, run_id: str) -> str:
+    return f"runs/{model}/{run_id}/report.json"
+
+
 def artifact(model: str, sha256: str) -> str:
     return f"artifacts/{model}/{sha256}.skops"
 
@@ -110,7 +118,7 @@ def drifts(model: str) -> str:
     return f"drift/{model}/"
 
 
-def evaluations(model: str) -> str:
+def reports(model: str) -> str:
     return f"runs/{model}/run-"
 
 

@@ -41,8 +41,9 @@ def look(app: App, spec: ModelSpec, now: str) -> Found:
     goes = {keys.artifact(model, sha256) for sha256 in found.artifacts}
     beside = (keys.reference, keys.predictions, keys.fingerprints)
     goes |= {key(model, version) for version in found.references for key in beside}
-    stays = {keys.evaluation(model, run_id) for run_id in found.evaluations_kept}
-    reports = (keys.drifts(model), keys.evaluations(model))
+    of_run = (keys.evaluation, keys.report, keys.report_document)
+    stays = {key(model, run_id) for run_id in found.evaluations_kept for key in of_run}
+    reports = (keys.drifts(model), keys.reports(model))
 
     def old(each: Stored) -> bool:
         return each.key.startswith(reports) and each.key not in stays and each.at < found.reports_before
@@ -56,7 +57,7 @@ def _stored(app: App, spec: ModelSpec) -> Iterator[Stored]:
         yield from app.store.versions_under(keys.references(spec.name))
     if spec.retention.report_days:
         yield from app.store.versions_under(keys.drifts(spec.name))
-        yield from app.store.versions_under(keys.evaluations(spec.name))
+        yield from app.store.versions_under(keys.reports(spec.name))
 
 
 def prune(app: App, spec: ModelSpec, now: str) -> dict[str, int]:

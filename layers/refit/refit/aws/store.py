@@ -68,9 +68,9 @@ class Store:
             raise
         return True
 
-    def put(self, key: str, body: bytes) -> None:
+    def put(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
         """Write what a key is named after, whether it is there or not."""
-        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType="application/octet-stream")
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
     def versions_under(self, prefix: str) -> list[Stored]:
         """All versions of all objects whose keys begin so, delete markers too: all that takes space."""
@@ -97,8 +97,14 @@ class Store:
             ) from error
 
     def put_json_once(self, key: str, document: Any) -> bool:
-        body = json.dumps(document, sort_keys=True, allow_nan=False).encode()
-        return self.put_once(key, body, "application/json")
+        return self.put_once(key, _json(document), "application/json")
+
+    def put_json(self, key: str, document: Any) -> None:
+        self.put(key, _json(document), "application/json")
+
+
+def _json(document: Any) -> bytes:
+    return json.dumps(document, sort_keys=True, allow_nan=False).encode()
 
 
 @dataclass(frozen=True)
