@@ -437,6 +437,7 @@ class _PartPass:
         self.chunk = job.number * _CHUNKS
         self.batches = 0
         self.begun: dict[str, int] = {}  # the first chunk that the vocabulary holds for
+        self.before = Counter[str]()  # words of that chunk that were put away already
 
     def run(self) -> _Found:
         for batch in self.job.part.batches():
@@ -585,7 +586,10 @@ class _PartPass:
         kind = each.column.type
         if kind is ColumnType.CATEGORY:
             assert each.codes is not None
-            return np.ascontiguousarray(each.codes, "<i4")
+            codes = each.codes
+            if before := self.before[each.column.name]:
+                codes = np.where(codes < 0, codes, codes + before)
+            return np.ascontiguousarray(codes, "<i4")
         values = each.found.values
         if each.empty is not None:
             values = np.where(each.empty, NAT if kind is ColumnType.TIMESTAMP else np.nan, values)
@@ -601,6 +605,8 @@ class _PartPass:
                 self.job.writer.write_words(first, self.slots[name], *text_of(vocabulary.words))
                 _check_size(self.job.writer.size)
             self.begun[name] = self.chunk
+            if not self.job.streamed:  # it is one chunk, and goes on
+                self.before[name] += len(vocabulary.words)
         vocabulary.clear()
 
     def _key_hashes(self, batch: pa.RecordBatch, checked: Sequence[_Checked]) -> np.ndarray:
