@@ -561,3 +561,13 @@ def test_all_reasons_are_found_not_only_the_first():
         (Code.UNKNOWN_CATEGORY, "c"),
         (Code.NOT_FINITE, "y"),
     ]
+
+
+@pytest.mark.parametrize("extra", [100, 101])
+def test_the_rows_of_a_table_with_far_more_columns_are_not_read(tmp_path, extra):
+    """It is another table: its columns are named, and decoding two thousand of them would take a gigabyte."""
+    data = {"v": ["x"], "y": [1.0], **{f"c{i}": [1] for i in range(extra)}}
+    verdict = judged(tmp_path, parquet(pa.table(data)), one("number"))
+    assert codes(verdict.reasons).count(Code.UNEXPECTED_COLUMN) == extra
+    assert (Code.WRONG_TYPE in codes(verdict.reasons)) == (extra == 100)
+    assert (verdict.accepted, verdict.rows) == (False, 1)

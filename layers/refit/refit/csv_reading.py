@@ -37,6 +37,7 @@ from refit.source import (
     cell_too_large,
     first_line,
     largest,
+    of_the_machine,
     short,
     too_many_columns,
 )
@@ -50,6 +51,10 @@ GATHERED_ROWS = (
 )  # blocks are put together to so many rows, for each batch costs its consumer something
 GATHERED_BLOCKS = 8
 THREADS = 2
+RATIO, RATIO_BYTES = (
+    500,
+    256 << 20,
+)  # a file that unpacks to more times its size, and to more bytes, is a bomb
 SNIFFED = 32 << 10  # bytes that the dialect is found out from
 DELIMITERS = ",;\t|"
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -154,16 +159,21 @@ class _Text:
         return 1 + (feeds or returns)
 
     def _bounded(self) -> Iterator[bytes]:
-        total = 0
+        total, bomb = 0, self.limits.max_bytes
+        if self.packing:
+            bomb = max(RATIO_BYTES, RATIO * self.path.stat().st_size)
         try:
             for chunk in unpacked(self.path, self.packing):
                 total += len(chunk)
                 if total > self.limits.max_bytes:  # a decompression bomb ends here
                     message = f"Unpacks to more than {self.limits.max_bytes} bytes; split the file."
                     raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+                if total > bomb:
+                    message = f"Unpacks to more than {RATIO} times its size, which no rows of data do; upload it unpacked."
+                    raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
                 yield chunk
         except (pa.ArrowException, OSError) as error:
-            if self.packing is None:
+            if self.packing is None or of_the_machine(error):
                 raise
             message = f"The {self.packing} file is damaged or cut off ({first_line(error)}); pack and upload it again."
             raise UnreadableFile(message) from error

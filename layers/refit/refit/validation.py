@@ -33,6 +33,9 @@ from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
+MOST_EXTRA = (
+    100  # columns beyond the contract's number with which a refused file's rows are read all the same
+)
 THREADS = 2
 LISTED = 10_000  # bad rows that are written out
 LONGEST_CELL = 1000  # characters of a cell in that list
@@ -123,6 +126,9 @@ def _judge(task: _Task, types: Mapping[str, ColumnType] | None) -> Verdict:
     contract = task.contract
     sources = [open_source(path, task.limits, contract.csv, types) for path in task.paths]
     layout = list(dict.fromkeys(reason for source in sources for reason in _layout(source, contract)))
+    if layout and max(len(source.names) for source in sources) > len(contract.columns) + MOST_EXTRA:
+        # It is another table: what its rows hold is no news, and would take time and memory to read.
+        return Verdict(False, sum(source.rows or 0 for source in sources), 0, tuple(layout), ())
     columns = [
         column
         for column in contract.columns  # what is missing is said already; the others are looked at all the same
