@@ -167,6 +167,11 @@ HOSTILE = {
         Code.UNREADABLE,
         "In line 3 a value goes on",
     ),
+    "an unknown delimiter": (
+        b'"v" "y"\n1 1\n',
+        Code.UNREADABLE,
+        "In the header a value goes on after its closing quote",
+    ),
     "quotes escaped by a backslash": (b'v,y\n"a\\"b",1\n', Code.UNREADABLE, "In line 2 a value goes on"),
     "a long quote never closed": (b'v,y\n1,1\n"a' + b",1\n" * 200_000, Code.CELL_TOO_LARGE, "line 3"),
     "a value of a megabyte": (b"v,y\n" + b"a" * (1 << 20) + b",1\n", Code.CELL_TOO_LARGE, "line 2"),
@@ -535,6 +540,9 @@ def test_what_is_declared_is_not_found_out(tmp_path, data, declared, expected):
     [
         (Dialect(encoding="klingon"), "'klingon', which Python does not know"),
         (Dialect(encoding="zip"), "'zip', which Python does not know"),
+        (Dialect(encoding="undefined"), "'undefined', which Python does not know"),
+        (Dialect(encoding="utf-8\0"), "which Python does not know"),
+        (Dialect(encoding="utf-16"), "Byte 0 is no UTF-16; save it as UTF-16"),
         (Dialect(delimiter=";;"), "a delimiter that is not one ASCII character"),
         (Dialect(quote="„"), "a quote that is not one ASCII character"),
         (Dialect(encoding="ascii"), "Byte 4 is no ASCII; save it as ASCII"),
