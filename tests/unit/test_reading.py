@@ -649,6 +649,19 @@ def test_every_encoding_of_parquet_is_read(tmp_path, encoding):
     assert [row[0] for row in rows(tmp_path, data)] == columns
 
 
+def test_text_whose_size_is_not_known_is_read_in_few_batches(tmp_path):
+    """Of shared beginnings only a few hundred rows are unpacked at a time, and each batch costs its consumer something."""
+    words = [None if i % 7 == 0 else f"w{i % 900}" for i in range(100_000)]
+    table = pa.table({"v": words, "w": pa.array(words).dictionary_encode(), "y": np.arange(100_000.0)})
+    encoding = {"use_dictionary": ["w"], "column_encoding": {"v": "DELTA_BYTE_ARRAY"}}
+    for size in (100_000, 30_000):
+        source = opened(tmp_path, parquet(table, row_group_size=size, **encoding))
+        read = [batch for part in source.parts() for batch in part.batches()]
+        assert 1 < len(read) <= 8
+        for i, expected in enumerate((words, words, table["y"].to_pylist())):
+            assert [value for batch in read for value in batch.column(i).to_pylist()] == expected
+
+
 def test_duplicated_names_of_parquet_are_told(tmp_path):
     table = pa.table([["a"], ["b"], [1]], names=["v", "v", "y"])
     assert opened(tmp_path, parquet(table)).names == ("v", "v", "y")

@@ -27,6 +27,7 @@ from refit.source import (
 
 PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
 BATCH_BYTES = 64 << 20  # of decoded values
+GATHERED_ROWS, GATHERED_BYTES = 32 << 10, 16 << 20  # from which batches are not put together
 FOOTER_BYTES = 16 << 20
 PAGE_BYTES = (
     128 << 20
@@ -237,6 +238,12 @@ def _together(footer: Footer, most: int) -> Iterator[tuple[int, list[int]]]:
         yield first, groups
 
 
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]
+
+
 class _Reader:
     """Some row groups of a file."""
 
@@ -255,7 +262,8 @@ class _Reader:
         self.batch_rows, self.names, self.limits = batch_rows, names, limits
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        seen = 0
+        seen = waiting = 0
+        gathered: list[pa.RecordBatch] = []  # small ones: each batch costs its consumer something
         with pq.ParquetFile(self.path, metadata=self.metadata, **self.options) as file:
             for batch in file.iter_batches(self.batch_rows, row_groups=self.groups, use_threads=False):
                 seen += batch.num_rows
@@ -263,7 +271,13 @@ class _Reader:
                     break
                 for name, values in zip(self.names, batch.columns, strict=True):
                     self._look(name, values)
-                yield batch
+                gathered.append(batch)
+                waiting += batch.nbytes
+                if waiting >= GATHERED_BYTES or sum(each.num_rows for each in gathered) >= GATHERED_ROWS:
+                    yield _one(gathered)
+                    gathered, waiting = [], 0
+            if gathered:
+                yield _one(gathered)
         if seen != self.rows:
             raise UnreadableFile(f"Holds another number of rows than its footer says; {WRITE_AGAIN}.")
 
