@@ -520,3 +520,21 @@ def test_many_words_are_counted_within_bounds(tmp_path, monkeypatch):
     assert verdict.warnings[0].code == Code.TOO_MANY_CATEGORIES
     shard = load((tmp_path / "s").read_bytes())
     assert [shard.vocabularies["v"][code] for code in shard.columns["v"]] == words
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_words_that_are_put_away_in_the_middle_of_a_part_stay_those_of_their_rows(
+    tmp_path, monkeypatch, dictionary
+):
+    """A part of a Parquet file is one chunk of the shard, however often its words become too many for the memory."""
+    from refit import parquet_reading
+
+    monkeypatch.setattr(validation, "MAX_WORDS", 50)
+    monkeypatch.setattr(parquet_reading, "BATCH_ROWS", 100)
+    words = [None if i % 7 == 0 else f"w{i % 900}" for i in range(2000)]
+    pq.write_table(pa.table({"v": words}), tmp_path / "a", use_dictionary=dictionary, row_group_size=1000)
+    contract = Contract((Column("v", CATEGORY, nulls=1.0, max_categories=2000),), "v")
+    assert validate_file(tmp_path / "a", contract, shard=tmp_path / "s").accepted
+    shard = load((tmp_path / "s").read_bytes())
+    codes = shard.columns["v"].tolist()
+    assert [None if code < 0 else shard.vocabularies["v"][code] for code in codes] == words

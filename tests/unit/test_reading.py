@@ -17,11 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from refit import csv_reading, parquet_reading
 from refit.batches import Code
 from refit.columns import typed
 from refit.contract import ColumnType, Dialect
 from refit.errors import UnreadableFile
-from refit.reading import Limits, NotAsTyped, Source, open_source, read_table, swap_decimal
+from refit.reading import Limits, NotAsTyped, Source, open_source, swap_decimal
 
 LIMITS = Limits(max_rows=1_000_000, max_bytes=1 << 30)
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -48,6 +49,12 @@ def rows(tmp_path: Path, data: bytes, limits: Limits = LIMITS, **how: Any) -> li
     )
     assert first == second
     return first
+
+
+def as_text(path: Path, dialect: Dialect) -> pa.Table:
+    """All rows of a CSV, as it is written."""
+    source = open_source(path, LIMITS, dialect)
+    return pa.Table.from_batches([batch for part in source.parts() for batch in part.batches()])
 
 
 def refusal(tmp_path: Path, data: bytes, limits: Limits = LIMITS, **how: Any) -> UnreadableFile:
@@ -160,6 +167,11 @@ HOSTILE = {
         Code.UNREADABLE,
         "In line 3 a value goes on",
     ),
+    "an unknown delimiter": (
+        b'"v" "y"\n1 1\n',
+        Code.UNREADABLE,
+        "In the header a value goes on after its closing quote",
+    ),
     "quotes escaped by a backslash": (b'v,y\n"a\\"b",1\n', Code.UNREADABLE, "In line 2 a value goes on"),
     "a long quote never closed": (b'v,y\n1,1\n"a' + b",1\n" * 200_000, Code.CELL_TOO_LARGE, "line 3"),
     "a value of a megabyte": (b"v,y\n" + b"a" * (1 << 20) + b",1\n", Code.CELL_TOO_LARGE, "line 2"),
@@ -210,6 +222,11 @@ HOSTILE = {
         parquet(pa.table({"v": [b"a", b"b" * (1 << 20)], "y": [1, 2]}), use_dictionary=False),
         Code.CELL_TOO_LARGE,
         "A value of 'v' is larger than 256 KiB",
+    ),
+    "a name of Parquet that is no UTF-8": (
+        parquet(pa.table({"zzzz": [1]})).replace(b"zzzz", b"\xff\xfezz"),
+        Code.UNREADABLE,
+        "a name that is no UTF-8",
     ),
     "wide values in Parquet": (
         parquet(pa.table({"v": pa.array([b"b" * (1 << 20)], pa.binary(1 << 20))})),
@@ -267,6 +284,51 @@ def test_a_decompression_bomb_ends_at_the_limit(tmp_path, pack):
         Code.UNPACKS_TOO_LARGE,
         "Unpacks to more than 4194304 bytes; split the file.",
     )
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def test_a_file_that_unpacks_to_far_more_than_rows_do_is_refused_soon(tmp_path, monkeypatch, pack):
+    """Gigabytes of empty lines would take a minute, and be no row in the end."""
+    monkeypatch.setattr(csv_reading, "RATIO_BYTES", 2 << 20)
+    error = refusal(tmp_path, pack(b"v,y\n" + b"\n" * (8 << 20)), Limits(10**9, 8 << 30))
+    assert (error.code, "500 times its size" in str(error)) == (Code.UNPACKS_TOO_LARGE, True)
+    assert len(rows(tmp_path, pack(b"v,y\n" + b"1,1\n" * 400_000), Limits(10**9, 8 << 30))) == 400_000
+
+
+@pytest.mark.parametrize("kind", ["pages", "words"])
+def test_pages_that_together_unpack_to_more_than_memory_holds_are_refused(tmp_path, monkeypatch, kind):
+    """Each may be small enough; all columns' are in memory at a time, and the words of text more than once."""
+    monkeypatch.setattr(parquet_reading, "HELD_BYTES", 8 << 20)
+    monkeypatch.setattr(parquet_reading, "HELD_OF_EACH", 0)
+    n = 200_000
+    column = {"pages": np.arange(float(n)), "words": pa.array([f"{i:020d}" for i in range(n)])}[kind]
+    big = {"data_page_size": 1 << 30, "dictionary_pagesize_limit": 1 << 30, "row_group_size": n}
+    table = pa.table(
+        {
+            "v": column,
+            **({"w": column, "x": column, "y": column, "z": column, "u": column} if kind == "pages" else {}),
+        }
+    )
+    data = parquet(table, use_dictionary=kind == "words", write_batch_size=n, max_rows_per_page=n, **big)
+    error = refusal(tmp_path, data)
+    assert (error.code, "at most 8388608 are allowed" in str(error)) == (Code.UNPACKS_TOO_LARGE, True)
+    assert len(rows(tmp_path, parquet(table))) == n
+
+
+@pytest.mark.parametrize(
+    "fault", [MemoryError(), KeyError("ours"), pa.ArrowMemoryError("malloc"), OSError(28, "disk full")]
+)
+def test_a_fault_of_ours_or_of_the_machine_is_no_fault_of_the_file(tmp_path, monkeypatch, fault):
+    """Such an upload is kept and tried again, not called unreadable."""
+
+    def fail(*_: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(parquet_reading, "read_footer", fail)
+    monkeypatch.setattr(csv_reading, "_dialect", fail)
+    for data in (SMALL, b"v,y\n1,1\n"):
+        with pytest.raises(type(fault)):
+            opened(tmp_path, data)
 
 
 def zeros(n: int, **options: Any) -> bytes:
@@ -396,6 +458,7 @@ ODD = {
     "gzip of utf-16": gzip.compress("v,y\na,1\nb,2\n".encode("utf-16")),
     "zstd": zstd(b"v,y\na,1\nb,2\n"),
     "zstd in two frames": zstd(b"v,y\na,") + zstd(b"1\nb,2\n"),
+    "zstd after a frame to skip": b"\x50\x2a\x4d\x18\x04\0\0\0abcd" + zstd(b"v,y\na,1\nb,2\n"),
     "empty lines": b"\n\nv,y\n\na,1\n\nb,2\n\n\n",
     "a line that tells the delimiter": b"sep=;\r\nv;y\r\na;1\r\nb;2\r\n",
 }
@@ -477,6 +540,9 @@ def test_what_is_declared_is_not_found_out(tmp_path, data, declared, expected):
     [
         (Dialect(encoding="klingon"), "'klingon', which Python does not know"),
         (Dialect(encoding="zip"), "'zip', which Python does not know"),
+        (Dialect(encoding="undefined"), "'undefined', which Python does not know"),
+        (Dialect(encoding="utf-8\0"), "which Python does not know"),
+        (Dialect(encoding="utf-16"), "Byte 0 is no UTF-16; save it as UTF-16"),
         (Dialect(delimiter=";;"), "a delimiter that is not one ASCII character"),
         (Dialect(quote="„"), "a quote that is not one ASCII character"),
         (Dialect(encoding="ascii"), "Byte 4 is no ASCII; save it as ASCII"),
@@ -583,6 +649,19 @@ def test_every_encoding_of_parquet_is_read(tmp_path, encoding):
     assert [row[0] for row in rows(tmp_path, data)] == columns
 
 
+def test_text_whose_size_is_not_known_is_read_in_few_batches(tmp_path):
+    """Of shared beginnings only a few hundred rows are unpacked at a time, and each batch costs its consumer something."""
+    words = [None if i % 7 == 0 else f"w{i % 900}" for i in range(100_000)]
+    table = pa.table({"v": words, "w": pa.array(words).dictionary_encode(), "y": np.arange(100_000.0)})
+    encoding = {"use_dictionary": ["w"], "column_encoding": {"v": "DELTA_BYTE_ARRAY"}}
+    for size in (100_000, 30_000):
+        source = opened(tmp_path, parquet(table, row_group_size=size, **encoding))
+        read = [batch for part in source.parts() for batch in part.batches()]
+        assert 1 < len(read) <= 8
+        for i, expected in enumerate((words, words, table["y"].to_pylist())):
+            assert [value for batch in read for value in batch.column(i).to_pylist()] == expected
+
+
 def test_duplicated_names_of_parquet_are_told(tmp_path):
     table = pa.table([["a"], ["b"], [1]], names=["v", "v", "y"])
     assert opened(tmp_path, parquet(table)).names == ("v", "v", "y")
@@ -641,7 +720,7 @@ def test_a_typed_read_says_the_same_of_every_value(tmp_path, values, quoted, kin
     path = tmp_path / "upload"
     path.write_bytes(data)
     declared = Dialect(delimiter=",", quote='"')
-    text = read_table(path, LIMITS, declared)
+    text = as_text(path, declared)
     assert text.column("v").to_pylist() == [
         None if not quoted and value in NULLS else value for value in values
     ]

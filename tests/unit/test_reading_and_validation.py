@@ -300,11 +300,21 @@ def test_timestamps_of_every_unit_and_zone_become_nanoseconds_in_utc(unit, zone)
         ("1970-01-01T00:00:01.000000001", SECOND + 1),
         (" 1970-01-01T00:00:01Z ", SECOND),
         ("1970-01-01 00:00:01+00:00", SECOND),
+        ("1970-01-01T01:00:01+01:00", SECOND),
+        ("1970-01-01 05:30:01+0530", SECOND),
+        ("1969-12-31T14:30:01.5-09:30", SECOND + SECOND // 2),
+        ("1970-01-01T14:00+14", 0),
+        ("1970-01-01T00:00:01-00:00", SECOND),
         ("1969-12-31T23:59:59", -SECOND),
     ],
 )
 def test_timestamps_as_text_are_read_in_utc(text, nanoseconds):
     assert column(typed([text], "timestamp")) == [nanoseconds]
+
+
+def test_zones_may_differ_within_a_column():
+    texts = ["1970-01-01T01:00:00+01:00", "1970-01-01", "1969-12-31 19:00:00-0500", "1970-01-01T00:00:00Z"]
+    assert column(typed(texts, "timestamp")) == [0, 0, 0, 0]
 
 
 def test_dates_are_midnight():
@@ -342,7 +352,11 @@ def test_dates_are_midnight():
         ([20240331], "timestamp"),
         (["31.03.2024"], "timestamp"),
         (["2024-02-30"], "timestamp"),
-        (["2024-03-31T12:00:00+02:00"], "timestamp"),
+        (["2024-03-31T12:00:00+24:00"], "timestamp"),
+        (["2024-03-31T12:00:00+02:60"], "timestamp"),
+        (["2024-03-31+02:00"], "timestamp"),
+        (["1678-01-01T00:00:00+01:00"], "timestamp"),
+        (["2261-12-31T23:30:00-01:00"], "timestamp"),
         (["9999-12-31"], "timestamp"),
         (pa.array([2**40], pa.timestamp("s")), "timestamp"),
         (pa.array([1], pa.time32("s")), "timestamp"),
@@ -547,3 +561,13 @@ def test_all_reasons_are_found_not_only_the_first():
         (Code.UNKNOWN_CATEGORY, "c"),
         (Code.NOT_FINITE, "y"),
     ]
+
+
+@pytest.mark.parametrize("extra", [100, 101])
+def test_the_rows_of_a_table_with_far_more_columns_are_not_read(tmp_path, extra):
+    """It is another table: its columns are named, and decoding two thousand of them would take a gigabyte."""
+    data = {"v": ["x"], "y": [1.0], **{f"c{i}": [1] for i in range(extra)}}
+    verdict = judged(tmp_path, parquet(pa.table(data)), one("number"))
+    assert codes(verdict.reasons).count(Code.UNEXPECTED_COLUMN) == extra
+    assert (Code.WRONG_TYPE in codes(verdict.reasons)) == (extra == 100)
+    assert (verdict.accepted, verdict.rows) == (False, 1)

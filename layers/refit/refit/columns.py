@@ -21,8 +21,8 @@ _SAFE_DIGITS = 15  # of any decimal come back from a float64
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _TRUE, _FALSE = ("true", "t", "yes", "1", "1.0"), ("false", "f", "no", "0", "0.0")
 _INFINITE = ("inf", "-inf", "+inf", "infinity", "-infinity", "+infinity")
-_ISO = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"
-_ISO_IN_UTC = r"([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)(Z|\+00:?00)$"
+_ZONE = r"(Z|[+-]([01]\d|2[0-3])(:?[0-5]\d)?)"
+_ISO = rf"^\d{{4}}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{{1,9}})?)?{_ZONE}?)?$"
 _UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _DAY = 86_400 * 10**9
 FIRST_YEAR, LAST_YEAR = 1678, 2261  # whole years that int64 nanoseconds can tell
@@ -373,15 +373,20 @@ def _words_as_timestamps(text: pa.Array) -> Typed:
             return Typed(found.values, null, found.wrong, None, "text")
     except pa.ArrowInvalid:
         pass  # at least one is no date; which, the long way tells
-    text = pc.replace_substring_regex(pc.utf8_trim_whitespace(text), _ISO_IN_UTC, r"\1")
+    text = pc.utf8_trim_whitespace(text)
     right = truths(pc.match_substring_regex(text, _ISO))
     right[right] = _exist(text.filter(arrow_mask(right)))
     if not right.all():
         filling = arrow_words(["1970-01-01"]).take(arrow_indices(np.zeros(int((~right).sum()))))
         text = pc.replace_with_mask(text, arrow_mask(~right), filling)
-    stamps = text.cast(pa.timestamp("ns"))
+    # All with a zone, for Arrow reads either those with or those without one.
+    text = pc.replace_substring_regex(text, r"^(\S{10})$", r"\1 00:00")
+    text = pc.replace_substring_regex(text, r"([ T][\d:.]+)$", r"\1Z")
+    stamps = _scaled(buffer_of(text.cast(pa.timestamp("ns", "UTC")), np.int64), null, 1, "text")
     wrong = ~right if null is None else ~right & ~null
-    return Typed(buffer_of(stamps, np.int64), null, _some(wrong), None, "text")
+    if stamps.wrong is not None:  # its zone takes it out of the years
+        wrong |= stamps.wrong
+    return Typed(stamps.values, null, _some(wrong), None, "text")
 
 
 def _plain_iso(text: pa.Array) -> str | None:

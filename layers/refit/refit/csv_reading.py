@@ -37,6 +37,7 @@ from refit.source import (
     cell_too_large,
     first_line,
     largest,
+    of_the_machine,
     short,
     too_many_columns,
 )
@@ -50,6 +51,10 @@ GATHERED_ROWS = (
 )  # blocks are put together to so many rows, for each batch costs its consumer something
 GATHERED_BLOCKS = 8
 THREADS = 2
+RATIO, RATIO_BYTES = (
+    500,
+    256 << 20,
+)  # a file that unpacks to more times its size, and to more bytes, is a bomb
 SNIFFED = 32 << 10  # bytes that the dialect is found out from
 DELIMITERS = ",;\t|"
 _WORDS = pa.dictionary(pa.int32(), pa.string())
@@ -127,8 +132,8 @@ class _Text:
             if not plain or waiting or not chunk.isascii():
                 try:
                     decoded = decoder.decode(chunk)
-                except UnicodeDecodeError as error:
-                    raise self._wrong(at - waiting + error.start) from error
+                except UnicodeError as error:  # without a place when UTF-16 that was declared has no mark
+                    raise self._wrong(at - waiting + getattr(error, "start", 0)) from error
                 chunk = chunk if plain else decoded.encode()
             if (place := chunk.find(b"\0")) >= 0:
                 place = place if plain else len(chunk[:place].decode().encode(self.encoding))
@@ -140,7 +145,7 @@ class _Text:
         waiting = len(decoder.getstate()[0])
         try:
             decoder.decode(b"", True)
-        except UnicodeDecodeError as error:
+        except UnicodeError as error:
             raise self._wrong(at - waiting) from error
 
     def line(self, offset: int) -> int:
@@ -154,16 +159,21 @@ class _Text:
         return 1 + (feeds or returns)
 
     def _bounded(self) -> Iterator[bytes]:
-        total = 0
+        total, bomb = 0, self.limits.max_bytes
+        if self.packing:
+            bomb = max(RATIO_BYTES, RATIO * self.path.stat().st_size)
         try:
             for chunk in unpacked(self.path, self.packing):
                 total += len(chunk)
                 if total > self.limits.max_bytes:  # a decompression bomb ends here
                     message = f"Unpacks to more than {self.limits.max_bytes} bytes; split the file."
                     raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+                if total > bomb:
+                    message = f"Unpacks to more than {RATIO} times its size, which no rows of data do; upload it unpacked."
+                    raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
                 yield chunk
         except (pa.ArrowException, OSError) as error:
-            if self.packing is None:
+            if self.packing is None or of_the_machine(error):
                 raise
             message = f"The {self.packing} file is damaged or cut off ({first_line(error)}); pack and upload it again."
             raise UnreadableFile(message) from error
@@ -193,7 +203,7 @@ def _encoding(first: bytes, declared: str | None) -> tuple[bytes, str]:
         try:
             found = codecs.lookup(declared)
             "".encode(declared)  # some codecs are of no text
-        except LookupError as error:
+        except (LookupError, ValueError) as error:
             message = f"The contract declares the encoding {short(declared)}, which Python does not know; correct model.toml."
             raise UnreadableFile(message, Code.WRONG_ENCODING) from error
         return b"", found.name
@@ -211,7 +221,7 @@ def _encoding(first: bytes, declared: str | None) -> tuple[bytes, str]:
 def _dialect(head: bytes, whole: bool, dialect: Dialect) -> tuple[Dialect, int]:
     """The dialect with delimiter and quote found out, and how many bytes stand before the header."""
     start = len(head) - len(head.lstrip(b"\r\n"))
-    if told := re.match(rb"sep=(.)\r?\n", head[start : start + 16]):  # a line that spreadsheets write
+    if told := re.match(rb"sep=([^\r\n])\r?\n", head[start : start + 16]):  # a line that spreadsheets write
         start += told.end()
         dialect = replace(dialect, delimiter=dialect.delimiter or told[1].decode())
     for name, value in (
@@ -276,16 +286,23 @@ def _header(
     if not rest.strip():
         raise UnreadableFile("The file holds nothing but empty lines; upload it again.", Code.EMPTY_FILE)
     delimiter, quote = _byte(dialect.delimiter), _byte(dialect.quote)
+    stray = len(rest)
     try:
         toggles = _quotes(rest, delimiter, quote)
-    except _StrayQuote as stray:  # perhaps far below the header; the reader names its line
-        toggles = _quotes(rest[: stray.args[0]], delimiter, quote)
+    except _StrayQuote as found_stray:  # perhaps far below the header; the reader names its line
+        stray = found_stray.args[0]
+        toggles = _quotes(rest[:stray], delimiter, quote)
     end = 0
     while True:
         found = re.compile(rb"\r\n?|\n").search(rest, end)
         end = found.end() if found else len(rest)
         if found is None or np.searchsorted(toggles, found.start()) % 2 == 0:
             break
+    if stray < end:
+        raise UnreadableFile(
+            "In the header a value goes on after its closing quote; double the quotes within values, "
+            "or declare the delimiter in model.toml."
+        )
     line = rest[:end]
     bare = re.sub(re.escape(quote) + rb"[^" + re.escape(quote) + rb"]*" + re.escape(quote), b"", line)
     if (count := bare.count(delimiter) + 1) > limits.max_columns:

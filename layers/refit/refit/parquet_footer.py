@@ -202,10 +202,10 @@ def _too_much() -> UnreadableFile:
 # --- pages
 
 
-def may_hide(chunk: Chunk, page_bytes: int) -> bool:
-    """Whether a page of this chunk could unpack to more than so many bytes, whatever the footer says."""
+def most_unpacked(chunk: Chunk) -> float:
+    """Bytes that a chunk can unpack to, whatever the footer says; infinite where its codec sets no bound."""
     ratio = _RATIOS.get(chunk.codec)
-    return ratio is None or chunk.packed * ratio > page_bytes
+    return float("inf") if ratio is None else chunk.packed * ratio
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,8 @@ class Pages:
     """What the headers of a chunk's pages say; sizes in bytes, unpacked."""
 
     largest: int
+    dictionary: int
+    page: int  # the largest of those that hold values
     words: int  # in the dictionary
     by_word: bool  # whether every value is given by its place in the dictionary
     some_by_word: bool
@@ -226,7 +228,7 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
     `data` is the whole file.
     """
     at, end = chunk.start, chunk.start + chunk.packed
-    values = largest = words = 0
+    values = largest = words = dictionary_bytes = page_bytes = 0
     densest = 0.0
     encodings = set()
     count = 0
@@ -239,10 +241,11 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
             plain, packed = header[2, I32], header[3, I32]
             rows = 0
             if dictionary := header.get((7, STRUCT)):
-                words = max(words, dictionary[1, I32])
+                words, dictionary_bytes = max(words, dictionary[1, I32]), max(dictionary_bytes, plain)
             elif page := header.get((5, STRUCT)) or header.get((8, STRUCT)):
                 rows, encoding = page[1, I32], page[2 if (5, STRUCT) in header else 4, I32]
                 encodings.add(encoding)
+                page_bytes = max(page_bytes, plain)
                 if encoding not in _BY_WORD and rows > 0:
                     densest = max(densest, plain / rows)
             if min(plain, packed, rows) < 0 or packed > len(data) - body:
@@ -253,12 +256,13 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
             message = "A page of the Parquet file is damaged; write the file again."
             raise UnreadableFile(message) from error
         values += rows
-        largest = max(largest, plain)
+        largest = max(largest, plain)  # of any kind: Arrow unpacks those that it passes over, too
         at = body + packed
     if values != chunk.values:
         raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
+    by_word, some = encodings <= _BY_WORD, bool(encodings & _BY_WORD)
     return Pages(
-        largest, words, encodings <= _BY_WORD, bool(encodings & _BY_WORD), _BY_PREFIX in encodings, densest
+        largest, dictionary_bytes, page_bytes, words, by_word, some, _BY_PREFIX in encodings, densest
     )
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from refit.batches import Code
 from refit.errors import UnreadableFile
-from refit.parquet_footer import LIST_ITEMS, Footer, Pages, may_hide, read_footer, read_pages
+from refit.parquet_footer import LIST_ITEMS, Footer, Pages, most_unpacked, read_footer, read_pages
 from refit.source import (
     BATCH_ROWS,
     CELL_BYTES,
@@ -27,10 +27,16 @@ from refit.source import (
 
 PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
 BATCH_BYTES = 64 << 20  # of decoded values
+GATHERED_ROWS, GATHERED_BYTES = 32 << 10, 16 << 20  # from which batches are not put together
 FOOTER_BYTES = 16 << 20
 PAGE_BYTES = (
     128 << 20
 )  # that a page may unpack to; usual are one or eight, but some writers make pages of a hundred
+HELD_BYTES = 256 << 20  # of dictionaries and pages that are unpacked at a time, of all columns together, or
+HELD_OF_EACH = 4 << 20  # by each: usual are a dictionary and a page of at most one
+WORDS_TIMES = (
+    3  # that the words of a dictionary are in memory: as a page, as Arrow's words, and in what looks at them
+)
 BUFFER_BYTES = 32 << 20  # of all columns together
 FEW_WORDS = 16 << 10  # columns of more words are read as plain text: twice as fast, and a tenth of the memory
 WRITE_AGAIN = "write the file again"
@@ -53,26 +59,31 @@ def open_parquet(path: Path, limits: Limits) -> Source:
         "thrift_string_size_limit": FOOTER_BYTES,
         "thrift_container_size_limit": LIST_ITEMS,
     }
-    with pq.ParquetFile(path, **options) as file:
-        schema, metadata = file.schema_arrow, file.metadata
+    try:
+        with pq.ParquetFile(path, **options) as file:
+            schema, metadata = file.schema_arrow, file.metadata
+            names = tuple(schema.names)
+    except UnicodeDecodeError as error:
+        message = f"A column of the Parquet file has a name that is no UTF-8; rename it, or {WRITE_AGAIN}."
+        raise UnreadableFile(message) from error
     _flat(schema, footer)
     _plausible(footer, size, limits)
     _narrow(schema, limits)
     text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
-    pages = _pages(path, footer, set(text))
+    pages, held = _pages(path, footer, set(text))
     few = [i for i in text if all(each.by_word and each.words <= FEW_WORDS for each in pages[i])]
-    options["read_dictionary"] = [schema.names[i] for i in few]
+    options["read_dictionary"] = [names[i] for i in few]
     row = float(sum(_width(field.type) for field in schema))
-    doubled = Counter(schema.names)
-    rest = {schema.names[i]: pages[i] for i in text if i not in few and doubled[schema.names[i]] == 1}
-    row += sum(CELL_BYTES for i in text if doubled[schema.names[i]] > 1)
+    doubled = Counter(names)
+    rest = {names[i]: pages[i] for i in text if i not in few and doubled[names[i]] == 1}
+    row += sum(CELL_BYTES for i in text if doubled[names[i]] > 1)
     if rest:
         with pq.ParquetFile(path, metadata=metadata, **{**options, "read_dictionary": list(rest)}) as file:
             row += sum(_text_bytes(file, footer, name, pages, limits) for name, pages in rest.items())
     batch_rows = int(max(64, min(BATCH_ROWS, BATCH_BYTES // max(1.0, row))))
-    names = tuple(schema.names)
     parts = []
-    for first, groups in _together(footer):
+    # One piece when two at a time would hold too much.
+    for first, groups in _together(footer, PART_ROWS if 2 * held <= HELD_BYTES else footer.rows):
         rows = sum(footer.groups[i].rows for i in groups)
         reader = _Reader(path, metadata, options, groups, rows, batch_rows, names, limits)
         parts.append(Part(first, reader.batches))
@@ -121,27 +132,40 @@ def _plausible(footer: Footer, size: int, limits: Limits) -> None:
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
 
 
-def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]:
-    """What the pages of the columns of text are; refuses a wrong number of rows, and pages that would unpack to more than memory holds."""
+def _pages(path: Path, footer: Footer, text: set[int]) -> tuple[dict[int, list[Pages]], float]:
+    """What the pages of the columns of text are, and how many bytes of pages are unpacked at a time.
+
+    Refuses a wrong number of rows, and pages that would unpack to more than memory holds.
+    """
+    held = 0.0
     found: dict[int, list[Pages]] = {i: [] for i in text}
     if not footer.rows:
-        return found
+        return found, held
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for group in footer.groups:
             if not group.rows:
                 continue
             # One column tells whether the footer's rows are those of the pages; else Arrow would drop the rest.
             smallest = min(group.chunks, key=lambda chunk: chunk.packed, default=None)
+            most = [most_unpacked(chunk) for chunk in group.chunks]
+            large = sum(most) > HELD_BYTES
+            here = 0.0
             for i, chunk in enumerate(group.chunks):
-                if i not in text and chunk is not smallest and not may_hide(chunk, PAGE_BYTES):
+                if i not in text and chunk is not smallest and not large:
+                    here += most[i]
                     continue
                 pages = read_pages(data, chunk)
+                here += pages.page + pages.dictionary * (WORDS_TIMES if i in text else 1)
                 if pages.largest > PAGE_BYTES:
                     message = f"A page of the Parquet file unpacks to {pages.largest} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
                     raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
                 if i in text:
                     found[i].append(pages)
-    return found
+            held = max(held, here)
+    if held > (allowed := max(HELD_BYTES, HELD_OF_EACH * footer.leaves)):
+        message = f"The pages of the Parquet file's columns unpack to {held:.0f} bytes at a time, at most {allowed} are allowed; write smaller pages."
+        raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+    return found, held
 
 
 def _text_bytes(file: pq.ParquetFile, footer: Footer, name: str, pages: list[Pages], limits: Limits) -> float:
@@ -198,20 +222,26 @@ def _width(kind: pa.DataType) -> int:
         return 8
 
 
-def _together(footer: Footer) -> Iterator[tuple[int, list[int]]]:
-    """Row groups that are read as one piece, each with the number of its first row."""
+def _together(footer: Footer, most: int) -> Iterator[tuple[int, list[int]]]:
+    """Row groups that are read as one piece, of at most so many rows, each with the number of its first row."""
     first = rows = 0
     groups: list[int] = []
     for i, group in enumerate(footer.groups):
         if not group.rows:
             continue
-        if groups and rows + group.rows > PART_ROWS:
+        if groups and rows + group.rows > most:
             yield first, groups
             first, rows, groups = first + rows, 0, []
         groups.append(i)
         rows += group.rows
     if groups:
         yield first, groups
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    if len(batches) == 1:
+        return batches[0]
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks().to_batches()[0]
 
 
 class _Reader:
@@ -232,7 +262,8 @@ class _Reader:
         self.batch_rows, self.names, self.limits = batch_rows, names, limits
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        seen = 0
+        seen = waiting = 0
+        gathered: list[pa.RecordBatch] = []  # small ones: each batch costs its consumer something
         with pq.ParquetFile(self.path, metadata=self.metadata, **self.options) as file:
             for batch in file.iter_batches(self.batch_rows, row_groups=self.groups, use_threads=False):
                 seen += batch.num_rows
@@ -240,7 +271,13 @@ class _Reader:
                     break
                 for name, values in zip(self.names, batch.columns, strict=True):
                     self._look(name, values)
-                yield batch
+                gathered.append(batch)
+                waiting += batch.nbytes
+                if waiting >= GATHERED_BYTES or sum(each.num_rows for each in gathered) >= GATHERED_ROWS:
+                    yield _one(gathered)
+                    gathered, waiting = [], 0
+            if gathered:
+                yield _one(gathered)
         if seen != self.rows:
             raise UnreadableFile(f"Holds another number of rows than its footer says; {WRITE_AGAIN}.")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,23 +11,22 @@ import pyarrow as pa
 
 from refit.batches import Code
 from refit.contract import ColumnType, Dialect
-from refit.csv_reading import NULL_WORDS, open_csv, swap_decimal, unpacked
+from refit.csv_reading import open_csv, swap_decimal, unpacked
 from refit.errors import UnreadableFile
 from refit.parquet_reading import open_parquet
-from refit.source import Limits, NotAsTyped, Part, Source, first_line
+from refit.source import Limits, NotAsTyped, Part, Source, first_line, of_the_machine
 
 __all__ = [
-    "NULL_WORDS",
     "Limits",
     "NotAsTyped",
     "Part",
     "Source",
     "open_source",
-    "read_table",
     "swap_decimal",
 ]
 
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_SKIPPED_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # some packers begin a zstd file with one
 UPLOAD = "upload Parquet, CSV, or CSV packed with gzip or zstd"
 
 # How files begin that people upload by mistake; what is text is told apart below.
@@ -88,6 +86,8 @@ def open_source(
     if head[:4] in (b"PAR1", b"PARE"):
         return _guarded("Parquet", lambda: open_parquet(path, limits))
     packing = next((name for magic, name in PACKED.items() if head.startswith(magic)), None)
+    if _SKIPPED_FRAME.match(head):
+        packing = "zstd"
     if packing:
         head = _unpacked_head(path, packing)
     if looks := _looks_like(head):
@@ -101,6 +101,8 @@ def _unpacked_head(path: Path, packing: str) -> bytes:
     try:
         head = next(chunks, b"")
     except (pa.ArrowException, OSError) as error:
+        if of_the_machine(error):
+            raise
         raise _damaged(packing, error) from error
     finally:
         chunks.close()
@@ -139,26 +141,28 @@ def _looks_like(head: bytes) -> str | None:
 
 
 def _guarded(kind: str, opened: Callable[[], Source]) -> Source:
-    """The source, its errors ours: at opening and in the middle of reading."""
+    """The source, with the errors of Arrow and its codecs as ours: at opening and in the middle of reading.
+
+    Others are faults of Refit or of the machine, and no news about the file.
+    """
     try:
         source = opened()
-    except FOREIGN as error:
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable(kind, error) from error
 
     def guarded(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
         try:
             yield from batches()
-        except FOREIGN as error:
+        except (pa.ArrowException, OSError) as error:
             raise _unreadable(kind, error) from error
 
     parts = tuple(Part(part.first_row, lambda b=part.batches: guarded(b)) for part in source.pieces)  # type: ignore[misc]
     return replace(source, pieces=parts)
 
 
-FOREIGN = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError, OverflowError, ValueError, KeyError, IndexError, MemoryError)  # fmt: skip
-
-
 def _unreadable(kind: str, error: BaseException) -> UnreadableFile:
+    if of_the_machine(error):
+        raise error
     return UnreadableFile(f"Not readable as {kind}: {first_line(error)}; write the file again.")
 
 
@@ -166,12 +170,3 @@ def _damaged(packing: str, error: BaseException) -> UnreadableFile:
     return UnreadableFile(
         f"The {packing} file is damaged or cut off ({first_line(error)}); pack and upload it again."
     )
-
-
-def read_table(path: Path, limits: Limits, dialect: Dialect | None = None) -> pa.Table:
-    """All rows of a file at once, those of a CSV as strings; raises UnreadableFile."""
-    source = open_source(path, limits, dialect)
-    batches = [batch for part in source.parts() for batch in part.batches()]
-    if not batches:
-        return pa.table([pa.array([], pa.string())] * len(source.names), names=list(source.names))
-    return pa.Table.from_batches(batches)

@@ -112,7 +112,7 @@ class Writer:
         self._files: list[FileIO] = []
         self._columns = [(name, column, kind_of(column)) for name, column in columns]
         self._chunks: dict[int, dict[str, Any]] = {}
-        self._words: dict[tuple[int, int], tuple[int, int, list[int]]] = {}
+        self._words: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
         self._spool = tempfile.TemporaryFile(dir=path.parent)  # words, until it is known where they go  # noqa: SIM115
         self._end, self._words_end = len(_MAGIC), 0
         self._lock = threading.Lock()
@@ -144,7 +144,10 @@ class Writer:
         self._write(values, at)
 
     def write_words(self, number: int, column: int, body: np.ndarray, places: np.ndarray) -> None:
-        """What the codes of a category column stand for, in a chunk and in those after it until other words are given."""
+        """What the codes of a category column stand for, in a chunk and in those after it until other words are given.
+
+        Words given for a chunk again come after those that it has.
+        """
         sizes = np.diff(places).astype("<u4")
         text = np.ascontiguousarray(body[places[0] : places[-1]]) if len(sizes) else np.empty(0, np.uint8)
         with self._lock:
@@ -152,12 +155,7 @@ class Writer:
             self._words_end = at + sizes.nbytes + len(text)
             self._spool.write(sizes.tobytes())
             self._spool.write(text.data)
-        size = sizes.nbytes + len(text)
-        self._words[number, column] = (
-            at,
-            size,
-            [len(sizes), len(text), _sum(sizes, 4), zlib.crc32(text.data)],
-        )
+            self._words.setdefault((number, column), []).append((at, len(sizes), len(text), _sum(sizes, 4)))
 
     def close(self, left_out: np.ndarray) -> None:
         """Write what is left; `left_out` are positions of rows that are no part of the shard, rising."""
@@ -166,13 +164,18 @@ class Writer:
         order = {number: place for place, number in enumerate(sorted(self._chunks))}
         words = []
         for number, column in sorted(self._words):
-            start, size, facts = self._words[number, column]
-            words.append([order[number], column, end, *facts])
-            for at in range(0, size, _COPIED):
-                self._spool.seek(start + at)
-                block = np.frombuffer(self._spool.read(min(_COPIED, size - at)), np.uint8)
-                self._write(block, end + at)
-            end += _padded(size)
+            blocks = self._words[number, column]
+            at, crc = end, 0
+            for start, count, _, _ in blocks:
+                self._copy(start, 4 * count, at)
+                at += 4 * count
+            for start, count, size, _ in blocks:
+                crc = self._copy(start + 4 * count, size, at, crc)
+                at += size
+            total = sum(block[3] for block in blocks) % 2**64
+            counts = sum(block[1] for block in blocks), sum(block[2] for block in blocks)
+            words.append([order[number], column, end, *counts, total, crc])
+            end += _padded(at - end)
         left_out = np.ascontiguousarray(left_out, "<i8")
         self._write(left_out, end)
         footer = {
@@ -192,6 +195,15 @@ class Writer:
         for file in self._files:
             file.close()
         self._spool.close()
+
+    def _copy(self, start: int, size: int, to: int, crc: int = 0) -> int:
+        """Copy bytes of the spool to a place in the file; returns `crc` carried on over them."""
+        for at in range(0, size, _COPIED):
+            self._spool.seek(start + at)
+            block = self._spool.read(min(_COPIED, size - at))
+            crc = zlib.crc32(block, crc)
+            self._write(np.frombuffer(block, np.uint8), to + at)
+        return crc
 
     def _write(self, values: np.ndarray, at: int) -> None:
         file = getattr(self._mine, "file", None)

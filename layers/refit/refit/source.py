@@ -71,6 +71,11 @@ def first_line(error: BaseException) -> str:
     return line.rstrip(". ")[:200]
 
 
+def of_the_machine(error: BaseException) -> bool:
+    """Whether an error that Arrow raised tells of the machine, a full disk or memory, and not of the file."""
+    return isinstance(error, MemoryError) or getattr(error, "errno", None) is not None
+
+
 def largest(values: pa.Array) -> int:
     """Bytes of the longest value of an array of text or bytes."""
     if not len(values):

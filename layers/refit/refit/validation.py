@@ -43,6 +43,9 @@ from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
+MOST_EXTRA = (
+    100  # columns beyond the contract's number with which a refused file's rows are read all the same
+)
 THREADS = 2
 MANY_WORDS = 1000  # from which rows of plain text are looked up one by one
 LISTED = 10_000  # bad rows that are written out
@@ -135,6 +138,9 @@ def _judge(task: _Task, types: Mapping[str, ColumnType] | None) -> Verdict:
     contract = task.contract
     sources = [open_source(path, task.limits, contract.csv, types) for path in task.paths]
     layout = list(dict.fromkeys(reason for source in sources for reason in _layout(source, contract)))
+    if layout and max(len(source.names) for source in sources) > len(contract.columns) + MOST_EXTRA:
+        # It is another table: what its rows hold is no news, and would take time and memory to read.
+        return Verdict(False, sum(source.rows or 0 for source in sources), 0, tuple(layout), ())
     columns = [
         column
         for column in contract.columns  # what is missing is said already; the others are looked at all the same
@@ -478,6 +484,7 @@ class _PartPass:
         self.chunk = job.number * _CHUNKS
         self.batches = 0
         self.begun: dict[str, int] = {}  # the first chunk that the vocabulary holds for
+        self.before = Counter[str]()  # words of that chunk that were put away already
 
     def run(self) -> _Found:
         for batch in self.job.part.batches():
@@ -627,7 +634,10 @@ class _PartPass:
         kind = each.column.type
         if kind is ColumnType.CATEGORY:
             assert each.codes is not None
-            return np.ascontiguousarray(each.codes, "<i4")
+            codes = each.codes
+            if before := self.before[each.column.name]:
+                codes = np.where(codes < 0, codes, codes + before)
+            return np.ascontiguousarray(codes, "<i4")
         values = each.found.values
         if each.empty is not None:
             values = np.where(each.empty, NAT if kind is ColumnType.TIMESTAMP else np.nan, values)
@@ -643,6 +653,8 @@ class _PartPass:
                 self.job.writer.write_words(first, self.slots[name], *text_of(vocabulary.words))
                 _check_size(self.job.writer.size)
             self.begun[name] = self.chunk
+            if not self.job.streamed:  # it is one chunk, and goes on
+                self.before[name] += len(vocabulary.words)
         vocabulary.clear()
 
     def _key_hashes(self, batch: pa.RecordBatch, checked: Sequence[_Checked]) -> np.ndarray:
