@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAT = np.iinfo(np.int64).min
-_FORMAT = 2
+_FORMAT = 1
 _MAGIC = b"REFITSHD"
 _KINDS = ("f8", "i8", "i4", "i1")
 _COPIED = 1 << 20  # bytes at once
@@ -213,14 +213,12 @@ def packed_values(values: np.ndarray, kind: str) -> np.ndarray:
 
 
 def load(data: bytes) -> Shard:
-    """Read a shard; raises ArtifactError when the bytes are not one. Those of format 1 are read, too."""
+    """Read a shard; raises ArtifactError when the bytes are not one."""
     try:
-        if data[:2] == b"PK":
-            return _load_first_format(data)
         return _load(data)
     except ArtifactError:
         raise
-    except Exception as error:  # zip, npy, JSON and arithmetic each fail in ways of their own
+    except Exception as error:  # JSON and arithmetic each fail in ways of their own
         raise ArtifactError(f"not a shard: {type(error).__name__}: {error}") from error
 
 
@@ -310,18 +308,6 @@ def _words(data: bytes, at: int, count: int, size: int, total: int, crc: int) ->
         if ends
         else []
     )
-
-
-def _load_first_format(data: bytes) -> Shard:
-    """An `.npz` of whole columns, as shards were until format 2."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        header = json.loads(archive["header"].tobytes())
-        if header["format"] != 1:
-            raise ArtifactError(f"shard format {header['format']} is not 1; deploy matching code")
-        names = [column["name"] for column in header["columns"]]
-        types = {column["name"]: ColumnType(column["type"]) for column in header["columns"]}
-        columns = {name: archive[f"c{i}"] for i, name in enumerate(names)}
-        return Shard(columns, types, header["vocabularies"])
 
 
 def _sum(values: np.ndarray, width: int) -> int:

@@ -951,7 +951,7 @@ def _class_counts(column: Column, target: ColumnProfile) -> list[int]:
     counts = target.sketch.counts.tolist()
     if column.type is ColumnType.BOOLEAN:
         return [*counts, 0][:2]
-    two = target.distinct is not None and target.distinct.estimate() <= 2
+    two = target.distinct.estimate() <= 2
     return counts if two else []
 
 
