@@ -218,6 +218,8 @@ class Pages:
     some_by_word: bool
     by_prefix: bool  # whether values share beginnings: what they unpack to is not known
     densest: float  # bytes of a row where rows are largest, apart from those given by a place
+    coded: int  # rows given by the place of their value in the dictionary
+    plain: int  # bytes of all pages
 
 
 def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
@@ -226,7 +228,7 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
     `data` is the whole file.
     """
     at, end = chunk.start, chunk.start + chunk.packed
-    values = largest = words = 0
+    values = largest = words = coded = total = 0
     densest = 0.0
     encodings = set()
     count = 0
@@ -243,7 +245,9 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
             elif page := header.get((5, STRUCT)) or header.get((8, STRUCT)):
                 rows, encoding = page[1, I32], page[2 if (5, STRUCT) in header else 4, I32]
                 encodings.add(encoding)
-                if encoding not in _BY_WORD and rows > 0:
+                if encoding in _BY_WORD:
+                    coded += rows
+                elif rows > 0:
                     densest = max(densest, plain / rows)
             if min(plain, packed, rows) < 0 or packed > len(data) - body:
                 raise _Damaged
@@ -254,12 +258,12 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
             raise UnreadableFile(message) from error
         values += rows
         largest = max(largest, plain)
+        total += plain
         at = body + packed
     if values != chunk.values:
         raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
-    return Pages(
-        largest, words, encodings <= _BY_WORD, bool(encodings & _BY_WORD), _BY_PREFIX in encodings, densest
-    )
+    by_word, some = encodings <= _BY_WORD, bool(encodings & _BY_WORD)
+    return Pages(largest, words, by_word, some, _BY_PREFIX in encodings, densest, coded, total)
 
 
 def _page_header(data: mmap.mmap, at: int, end: int) -> tuple[dict[tuple[int, int], Any], int]:

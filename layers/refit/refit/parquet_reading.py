@@ -33,6 +33,8 @@ PAGE_BYTES = (
 )  # that a page may unpack to; usual are one or eight, but some writers make pages of a hundred
 BUFFER_BYTES = 32 << 20  # of all columns together
 FEW_WORDS = 16 << 10  # columns of more words are read as plain text: twice as fast, and a tenth of the memory
+TIMES = 4  # but not when rows repeat the words so often, and
+REPEATED_BYTES = 32 << 20  # all such columns of a row group unpack to no more
 WRITE_AGAIN = "write the file again"
 
 
@@ -60,7 +62,7 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     _narrow(schema, limits)
     text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
     pages = _pages(path, footer, set(text))
-    few = [i for i in text if all(each.by_word and each.words <= FEW_WORDS for each in pages[i])]
+    few = _by_word(text, pages)
     options["read_dictionary"] = [schema.names[i] for i in few]
     row = float(sum(_width(field.type) for field in schema))
     doubled = Counter(schema.names)
@@ -141,6 +143,21 @@ def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]
                     raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
                 if i in text:
                     found[i].append(pages)
+    return found
+
+
+def _by_word(text: list[int], pages: dict[int, list[Pages]]) -> list[int]:
+    """The columns to be read as dictionaries, of text of few words or of such that come again and again."""
+    found, left = [], REPEATED_BYTES
+    for i in text:
+        few = all(each.by_word and each.words <= FEW_WORDS for each in pages[i])
+        again = all(
+            each.some_by_word and not each.by_prefix and each.coded >= TIMES * each.words for each in pages[i]
+        )
+        size = max((each.plain for each in pages[i]), default=0)
+        if few or (again and size <= left):
+            found.append(i)
+            left -= 0 if few else size
     return found
 
 

@@ -280,6 +280,10 @@ class _Vocabulary:
         self._hashes = self._sorted = np.zeros(0, np.uint64)
         self._order = np.zeros(0, np.int64)
         self._slots = np.zeros(0, np.int64)
+        self._last, self._table = (
+            arrow_words([]),
+            np.full(1, -1, np.int32),
+        )  # the last dictionary, and its codes here
         self.counts = np.zeros(0, np.int64)  # rows that are used
         self.seen = np.zeros(0, np.int64)  # all rows
         self.unlisted: np.ndarray | None = None if self._listed is None else np.zeros(0, bool)
@@ -290,13 +294,17 @@ class _Vocabulary:
         assert words is not None
         codes = found.values
         if not _extends(words, self.words):
-            there, places = self._found(words)
-            new = words.filter(arrow_mask(~there))
-            table = np.empty(len(words) + 1, np.int32)
-            table[:-1][there] = places[there]
-            table[:-1][~there] = np.arange(len(self.words), len(self.words) + len(new))
-            table[-1] = -1
-            codes = table[codes]
+            # The dictionaries of one row group begin alike: only what is new in one is looked up.
+            before = self._table[:-1] if _extends(words, self._last) else self._table[:0]
+            there, places = self._found(words.slice(len(before)))
+            new = words.slice(len(before)).filter(arrow_mask(~there))
+            self._last, self._table = words, np.empty(len(words) + 1, np.int32)
+            self._table[: len(before)] = before
+            table = self._table[len(before) : -1]
+            table[there] = places[there]
+            table[~there] = np.arange(len(self.words), len(self.words) + len(new))
+            self._table[-1] = -1
+            codes = self._table[codes]
             words = pa.concat_arrays([self.words, new]) if len(new) else self.words
         grown = len(words) - len(self.words)
         if grown:
