@@ -8,8 +8,8 @@ numbers are those of parquet.thrift (https://github.com/apache/parquet-format).
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
+from io import FileIO
 from typing import Any
 
 from refit.errors import UnreadableFile
@@ -222,10 +222,10 @@ class Pages:
     plain: int  # bytes of all pages
 
 
-def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
+def read_pages(file: FileIO, size: int, chunk: Chunk) -> Pages:
     """Read the headers of a chunk's pages; raises UnreadableFile when they are none, or hold not as many values.
 
-    `data` is the whole file.
+    `size` is that of the whole file.
     """
     at, end = chunk.start, chunk.start + chunk.packed
     values = largest = words = coded = total = 0
@@ -237,7 +237,7 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
         if count > PAGES:
             raise UnreadableFile("A column of the Parquet file has too many pages; write larger pages.")
         try:
-            header, body = _page_header(data, at, end)
+            header, body = _page_header(file, at, end)
             plain, packed = header[2, I32], header[3, I32]
             rows = 0
             if dictionary := header.get((7, STRUCT)):
@@ -249,7 +249,7 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
                     coded += rows
                 elif rows > 0:
                     densest = max(densest, plain / rows)
-            if min(plain, packed, rows) < 0 or packed > len(data) - body:
+            if min(plain, packed, rows) < 0 or packed > size - body:
                 raise _Damaged
         except (_Damaged, IndexError, KeyError, AttributeError, TypeError) as error:
             if values == chunk.values:
@@ -266,11 +266,13 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
     return Pages(largest, words, by_word, some, _BY_PREFIX in encodings, densest, coded, total)
 
 
-def _page_header(data: mmap.mmap, at: int, end: int) -> tuple[dict[tuple[int, int], Any], int]:
+def _page_header(file: FileIO, at: int, end: int) -> tuple[dict[tuple[int, int], Any], int]:
     """The header of the page at that place, and where the page itself begins."""
-    reader = _Reader(data[at : min(end, at + 512)])
+    file.seek(at)
+    reader = _Reader(file.read(min(end - at, 512)))
     try:
         return reader.struct(), at + reader.at
     except (IndexError, _Damaged):  # it is longer: statistics of long text
-        reader = _Reader(data[at : min(end, at + HEADER_BYTES)])
+        file.seek(at)
+        reader = _Reader(file.read(min(end - at, HEADER_BYTES)))
         return reader.struct(), at + reader.at

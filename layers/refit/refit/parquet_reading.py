@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
+import io
 from collections import Counter
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -128,7 +129,8 @@ def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]
     found: dict[int, list[Pages]] = {i: [] for i in text}
     if not footer.rows:
         return found
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with FileIO(path) as file:  # neither a map, whose pages would stay resident, nor a buffer
+        size = file.seek(0, io.SEEK_END)
         for group in footer.groups:
             if not group.rows:
                 continue
@@ -137,7 +139,7 @@ def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]
             for i, chunk in enumerate(group.chunks):
                 if i not in text and chunk is not smallest and not may_hide(chunk, PAGE_BYTES):
                     continue
-                pages = read_pages(data, chunk)
+                pages = read_pages(file, size, chunk)
                 if pages.largest > PAGE_BYTES:
                     message = f"A page of the Parquet file unpacks to {pages.largest} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
                     raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
