@@ -339,10 +339,16 @@ class _Vocabulary:
         if len(fresh):
             if not len(self._slots):
                 self._slots = np.zeros(1 << (64 - int(_SLOT)), np.int64)
+            # Whoever came first keeps the place: words that are frequent come early.
+            known = len(self._hashes)
             self._hashes = np.concatenate([self._hashes, fresh])
-            self._order = np.argsort(self._hashes)
-            self._sorted = self._hashes[self._order]
-            self._slots[fresh >> _SLOT] = np.arange(len(self._hashes) - len(fresh), len(self._hashes))
+            slots, codes = (fresh >> _SLOT)[::-1], np.arange(known, len(self._hashes))[::-1]
+            free = self._hashes[self._slots[slots]] >> _SLOT != slots
+            self._slots[slots[free]] = codes[free]
+            order = np.argsort(fresh)
+            at = np.searchsorted(self._sorted, fresh[order])
+            self._sorted = np.insert(self._sorted, at, fresh[order])
+            self._order = np.insert(self._order, at, order + known)
         hashes = hash_words(*text_of(words))
         if not len(self._sorted):
             return np.zeros(len(words), bool), np.zeros(len(words), np.int64)
