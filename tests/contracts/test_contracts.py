@@ -847,7 +847,7 @@ def test_overlap_finds_the_keys_that_two_patterns_share():
     assert overlap("accepted/*", "accepted/*/profile.json")
     assert overlap("*", "accepted/*/profile.json")
     assert not overlap("drift/*", "accepted/*/profile.json")
-    assert not overlap("accepted/*/shard.npz", "accepted/*/profile.json")
+    assert not overlap("accepted/*/rows.shard", "accepted/*/profile.json")
 
 
 @every_function

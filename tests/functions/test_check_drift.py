@@ -77,7 +77,7 @@ def test_a_repeated_event_gives_the_same_answer_and_record(stack):
 def test_only_profiles_of_deployed_models_are_read(stack):
     upload = stack.upload("2013-01.parquet", flights(400))
     event = stack.profile_event("check_drift", upload.batch_id)
-    shard = {**event, "detail": {**event["detail"], "object": {"key": "accepted/flights/b/shard.npz"}}}
+    shard = {**event, "detail": {**event["detail"], "object": {"key": "accepted/flights/b/rows.shard"}}}
     assert "not the key of a profile" in stack.call("check_drift", shard)["reasons"][0]
     other = stack.profile_event("check_drift", "0" * 24, model="trains") | {"id": "another"}
     assert "known models" in stack.call("check_drift", other)["reasons"][0]

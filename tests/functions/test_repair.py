@@ -52,7 +52,7 @@ class Invoked(list):
 def test_a_parked_upload_is_taken_in_once_it_is_requeued(stack, dead):
     key, version = stack.put("a.parquet", flights(50))
     event = stack.arrival(key, version, tries=5)
-    with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
+    with stack.outage(stack.app.s3, "PutObject", "rows.shard"):
         stack.call("validate", event)
     die(dead, event["Records"][0]["body"])
     assert requeue(stack.app, dead, Invoked(stack)) == [Requeued(key, "sent to ValidateFunction")]
@@ -66,7 +66,7 @@ def test_a_parked_upload_is_taken_in_once_it_is_requeued(stack, dead):
 
 def test_a_parked_upload_whose_message_is_gone_is_requeued_too(stack, dead):
     key, version = stack.put("a.parquet", flights(50))
-    with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
+    with stack.outage(stack.app.s3, "PutObject", "rows.shard"):
         stack.call("validate", stack.arrival(key, version, tries=5))
     (done,) = requeue(stack.app, dead, Invoked(stack))
     assert done.what == key
@@ -132,7 +132,7 @@ def aws(kind, **detail):
         aws("Step Functions Execution Status Change", name="flights", status="FAILED"),
         aws("CloudWatch Alarm State Change", alarmName="refit-quality-flights"),
         aws("Object Created", object={"key": "incoming/flights/a.parquet"}),
-        aws("Object Created", bucket={"name": "store"}, object={"key": "accepted/flights/shard.npz"}),
+        aws("Object Created", bucket={"name": "store"}, object={"key": "accepted/flights/rows.shard"}),
     ],
     ids=lambda body: body[:20],
 )

@@ -327,7 +327,7 @@ def test_an_outcome_that_was_never_told_is_told_and_keeps_its_place_in_s3s_order
 
 def test_what_failed_by_our_fault_stays_parked(stack, swept):
     key, version = stack.put("a.parquet", flights(50))
-    with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
+    with stack.outage(stack.app.s3, "PutObject", "rows.shard"):
         stack.call("validate", stack.arrival(key, version, tries=5))
     assert stack.recorded(key, version).outcome is Outcome.PARKED
     assert looked(stack) == QUIET

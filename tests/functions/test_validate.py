@@ -141,7 +141,7 @@ def test_an_upload_beyond_the_limit_is_quarantined_unread(stack, monkeypatch):
 
 def test_our_own_failure_parks_the_upload_on_the_last_try_and_keeps_the_message(stack):
     key, version = stack.put("a.parquet", flights(50))
-    with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
+    with stack.outage(stack.app.s3, "PutObject", "rows.shard"):
         for tries in range(1, 5):
             assert stack.call("validate", stack.arrival(key, version, tries)) == FAILED
             assert stack.recorded(key, version) is None
@@ -202,7 +202,7 @@ def test_a_try_that_fails_is_followed_by_another_soon_and_then_later_and_later(s
 
     with (
         happening(stack.app.sqs, "ChangeMessageVisibility", note),
-        stack.outage(stack.app.s3, "PutObject", "shard.npz"),
+        stack.outage(stack.app.s3, "PutObject", "rows.shard"),
     ):
         for tries in range(1, 6):
             event = stack.arrival(key, version, tries)
@@ -213,7 +213,7 @@ def test_a_try_that_fails_is_followed_by_another_soon_and_then_later_and_later(s
 
 def test_what_is_parked_and_deleted_has_nothing_left_to_try(stack):
     key, version = stack.put("a.parquet", flights(50))
-    with stack.outage(stack.app.s3, "PutObject", "shard.npz"):
+    with stack.outage(stack.app.s3, "PutObject", "rows.shard"):
         stack.call("validate", stack.arrival(key, version, tries=5))
     stack.app.s3.delete_object(Bucket=stack.app.settings.data_bucket, Key=key, VersionId=version)
     assert stack.call("validate", stack.arrival(key, version)) == DONE

@@ -338,7 +338,7 @@ def test_an_upload_that_keeps_failing_ends_in_the_dead_letter_queue(stack: Local
 
 def test_a_wildcard_spans_slashes(stack: LocalStack) -> None:
     """accepted/*/profile.json matches any depth, and nothing but profile.json."""
-    put(stack, "accepted/late/2013/01/shard.npz")
+    put(stack, "accepted/late/2013/01/rows.shard")
     put(stack, "accepted/late/2013/01/profile.json")
     [event] = eventually(lambda: seen(stack, "Object Created", "accepted/"))
     assert event["detail"]["object"]["key"] == "accepted/late/2013/01/profile.json"

@@ -97,7 +97,7 @@ def test_how_a_file_is_cut_into_row_groups_changes_nothing(tmp_path, rows):
     assert one.vocabularies == two.vocabularies
 
 
-def test_the_same_file_gives_the_same_bytes_whatever_the_threads_do(tmp_path):
+def test_the_same_file_gives_the_same_bytes_however_far_ahead_it_was_read(tmp_path):
     path = file(tmp_path / "a", many(), row_group_size=100)
     found = set()
     for _ in range(5):
@@ -130,6 +130,32 @@ def test_several_csv_files_are_one_batch(tmp_path):
     assert codes(doubled.warnings)[0] == (Code.DUPLICATE_KEY, "id", 2)
     few = validate_file(paths, replace(BY_KEY, max_rows=5))
     assert codes(few.reasons)[0][0] == Code.TOO_MANY_ROWS
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_a_row_group_may_have_more_words_than_are_held(tmp_path, monkeypatch, dictionary):
+    """Several vocabularies to one chunk of the shard; the same words come in each."""
+    monkeypatch.setattr(validation, "MAX_WORDS", 50)
+    monkeypatch.setattr("refit.parquet_reading.BATCH_ROWS", 100)
+    words = [f"w{i % 330}" for i in range(1000)] + [None]
+    contract = Contract((Column("v", CATEGORY, nulls=1, max_categories=1000),), "v")
+    verdict = validate_file(
+        file(tmp_path / "a", {"v": words}, use_dictionary=dictionary), contract, shard=tmp_path / "s"
+    )
+    assert verdict.profile.columns["v"].counts["w0"] == 4
+    shard = load((tmp_path / "s").read_bytes())
+    codes = shard.columns["v"].tolist()
+    assert [shard.vocabularies["v"][code] if code >= 0 else None for code in codes] == words
+
+
+def test_rows_that_come_again_are_in_no_column_of_the_profile(tmp_path):
+    """Nor are they nulls of it."""
+    columns = {"id": ["a", "b", "a", "a"], "v": [1.0, None, 1.0, 1.0], "c": ["x", "y", "x", "x"]}
+    contract = replace(BY_KEY, columns=(*BY_KEY.columns, Column("c", CATEGORY)))
+    verdict = validate_file(file(tmp_path / "a", columns), contract)
+    assert verdict.profile.rows == verdict.rows == 2
+    told = {name: (each.rows, each.nulls) for name, each in verdict.profile.columns.items()}
+    assert told == {"v": (2, 1), "c": (2, 0)}
 
 
 def test_validating_does_not_import_pandas(tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refit.contract import ColumnType
+from refit.errors import ArtifactError
 from refit.profile import (
     MAX_BINS,
     MAX_CATEGORIES,
@@ -210,40 +211,9 @@ def test_the_number_of_values_is_estimated_within_its_error(n, make):
     assert tally.profile(2 * n).distinct.estimate() == pytest.approx(n, rel=0.25 if n > 255 else 0)
 
 
-def test_a_profile_of_the_first_format_is_read():
-    """Zero, negative and positive keys of the old sketch; nothing is known of distinct values."""
-    old = {
-        "format": 1,
-        "rows": 4,
-        "period": None,
-        "columns": {
-            "x": {
-                "kind": "number",
-                "rows": 4,
-                "nulls": 0,
-                "mean": 0.25,
-                "m2": 1.0,
-                "min": -2.0,
-                "max": 1.5,
-                "shift": 32,
-                # ~bits >> 32 of -2.0; (bits | sign) >> 32 of 0.0 and 1.5
-                "keys": [0x3FFFFFFF, 0x80000000, 0xBFF80000],
-                "counts": [1, 2, 1],
-            },
-            "c": {"kind": "category", "rows": 4, "nulls": 1, "counts": {"a": 2}, "other": 1},
-        },
-    }
-    found = from_json(old)
-    lower, upper = found.columns["x"].sketch.edges()
-    assert lower[0] < -2.0 <= upper[0]
-    assert (lower[1], upper[1]) == (0, 0)
-    assert lower[2] <= 1.5 < upper[2]
-    assert found.columns["x"].sketch.counts.tolist() == [1, 2, 1]
-    assert found.columns["x"].distinct is None
-    assert found.columns["c"].buckets.sum() == 2
-    fresh = profile(shard([-2.0, 0.0], [0, 0], [0, 0]))
-    joined = fresh.merged(found)
-    assert joined.columns["x"].sketch.counts.tolist() == [2, 3, 1]
+def test_a_profile_of_another_format_says_what_to_do():
+    with pytest.raises(ArtifactError, match="profile format 3 is not 1; deploy matching code"):
+        from_json(to_json(profile(shard([1.0], [0], [0]))) | {"format": 3})
 
 
 def test_a_sketch_keeps_the_order_of_numbers_across_zero():

@@ -585,6 +585,20 @@ def test_dictionaries_of_blocks_are_put_together(tmp_path):
     assert [word for each in read for word in each.to_pylist()] == [f"w{i // 1000}" for i in range(400_000)]
 
 
+@pytest.mark.parametrize(("times", "dictionary"), [(20, True), (1, False)])
+def test_many_words_are_a_dictionary_only_where_they_come_again(tmp_path, monkeypatch, times, dictionary):
+    """Also when the file's own dictionary became full, and the rest is plain text."""
+    monkeypatch.setattr("refit.parquet_reading.FEW_WORDS", 100)
+    words = [f"w{i % (20_000 // times)}" for i in range(20_000)] + [f"more{i}" for i in range(2000)]
+    data = parquet(pa.table({"v": words}), dictionary_pagesize_limit=8000, data_page_size=4000)
+    batches = [batch for part in opened(tmp_path, data).parts() for batch in part.batches()]
+    assert all(pa.types.is_dictionary(batch.column(0).type) is dictionary for batch in batches)
+    assert [word for batch in batches for word in batch.column(0).to_pylist()] == words
+    monkeypatch.setattr("refit.parquet_reading.REPEATED_BYTES", 1000)
+    (part,) = opened(tmp_path, data).parts()
+    assert pa.types.is_string(next(part.batches()).column(0).type)
+
+
 def test_columns_of_parquet_come_in_batches_and_text_as_dictionaries(tmp_path):
     n = 300_000
     table = pa.table({"v": pa.array(["a", None, "ü"] * (n // 3)), "y": np.arange(float(n))})
@@ -700,7 +714,7 @@ def judged(table: pa.Table, kind: ColumnType) -> list:
     for at, value in enumerate(found.values.tolist()):
         null = found.null is not None and bool(found.null[at])
         wrong = found.wrong is not None and bool(found.wrong[at])
-        shown = repr(value) if words is None else words[value]
+        shown = repr(value) if words is None or null else words[value]
         read.append("wrong" if wrong else None if null else shown)
     return read
 

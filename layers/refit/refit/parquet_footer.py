@@ -8,8 +8,8 @@ numbers are those of parquet.thrift (https://github.com/apache/parquet-format).
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
+from io import FileIO
 from typing import Any
 
 from refit.errors import UnreadableFile
@@ -220,15 +220,17 @@ class Pages:
     some_by_word: bool
     by_prefix: bool  # whether values share beginnings: what they unpack to is not known
     densest: float  # bytes of a row where rows are largest, apart from those given by a place
+    coded: int  # rows given by the place of their value in the dictionary
+    plain: int  # bytes of all pages
 
 
-def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
+def read_pages(file: FileIO, size: int, chunk: Chunk) -> Pages:
     """Read the headers of a chunk's pages; raises UnreadableFile when they are none, or hold not as many values.
 
-    `data` is the whole file.
+    `size` is that of the whole file.
     """
     at, end = chunk.start, chunk.start + chunk.packed
-    values = largest = words = dictionary_bytes = page_bytes = 0
+    values = largest = words = dictionary_bytes = page_bytes = coded = total = 0
     densest = 0.0
     encodings = set()
     count = 0
@@ -237,7 +239,7 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
         if count > PAGES:
             raise UnreadableFile("A column of the Parquet file has too many pages; write larger pages.")
         try:
-            header, body = _page_header(data, at, end)
+            header, body = _page_header(file, at, end)
             plain, packed = header[2, I32], header[3, I32]
             rows = 0
             if dictionary := header.get((7, STRUCT)):
@@ -246,9 +248,11 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
                 rows, encoding = page[1, I32], page[2 if (5, STRUCT) in header else 4, I32]
                 encodings.add(encoding)
                 page_bytes = max(page_bytes, plain)
-                if encoding not in _BY_WORD and rows > 0:
+                if encoding in _BY_WORD:
+                    coded += rows
+                elif rows > 0:
                     densest = max(densest, plain / rows)
-            if min(plain, packed, rows) < 0 or packed > len(data) - body:
+            if min(plain, packed, rows) < 0 or packed > size - body:
                 raise _Damaged
         except (_Damaged, IndexError, KeyError, AttributeError, TypeError) as error:
             if values == chunk.values:
@@ -257,20 +261,32 @@ def read_pages(data: mmap.mmap, chunk: Chunk) -> Pages:
             raise UnreadableFile(message) from error
         values += rows
         largest = max(largest, plain)  # of any kind: Arrow unpacks those that it passes over, too
+        total += plain
         at = body + packed
     if values != chunk.values:
         raise UnreadableFile("Holds another number of rows than its footer says; write the file again.")
     by_word, some = encodings <= _BY_WORD, bool(encodings & _BY_WORD)
     return Pages(
-        largest, dictionary_bytes, page_bytes, words, by_word, some, _BY_PREFIX in encodings, densest
+        largest,
+        dictionary_bytes,
+        page_bytes,
+        words,
+        by_word,
+        some,
+        _BY_PREFIX in encodings,
+        densest,
+        coded,
+        total,
     )
 
 
-def _page_header(data: mmap.mmap, at: int, end: int) -> tuple[dict[tuple[int, int], Any], int]:
+def _page_header(file: FileIO, at: int, end: int) -> tuple[dict[tuple[int, int], Any], int]:
     """The header of the page at that place, and where the page itself begins."""
-    reader = _Reader(data[at : min(end, at + 512)])
+    file.seek(at)
+    reader = _Reader(file.read(min(end - at, 512)))
     try:
         return reader.struct(), at + reader.at
     except (IndexError, _Damaged):  # it is longer: statistics of long text
-        reader = _Reader(data[at : min(end, at + HEADER_BYTES)])
+        file.seek(at)
+        reader = _Reader(file.read(min(end - at, HEADER_BYTES)))
         return reader.struct(), at + reader.at

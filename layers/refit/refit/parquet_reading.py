@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
+import io
 from collections import Counter
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,6 +40,8 @@ WORDS_TIMES = (
 )
 BUFFER_BYTES = 32 << 20  # of all columns together
 FEW_WORDS = 16 << 10  # columns of more words are read as plain text: twice as fast, and a tenth of the memory
+TIMES = 4  # but not when rows repeat the words so often, and
+REPEATED_BYTES = 32 << 20  # all such columns of a row group unpack to no more
 WRITE_AGAIN = "write the file again"
 
 
@@ -70,8 +73,8 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     _plausible(footer, size, limits)
     _narrow(schema, limits)
     text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
-    pages, held = _pages(path, footer, set(text))
-    few = [i for i in text if all(each.by_word and each.words <= FEW_WORDS for each in pages[i])]
+    pages = _pages(path, footer, set(text))
+    few = _by_word(text, pages)
     options["read_dictionary"] = [names[i] for i in few]
     row = float(sum(_width(field.type) for field in schema))
     doubled = Counter(names)
@@ -82,8 +85,7 @@ def open_parquet(path: Path, limits: Limits) -> Source:
             row += sum(_text_bytes(file, footer, name, pages, limits) for name, pages in rest.items())
     batch_rows = int(max(64, min(BATCH_ROWS, BATCH_BYTES // max(1.0, row))))
     parts = []
-    # One piece when two at a time would hold too much.
-    for first, groups in _together(footer, PART_ROWS if 2 * held <= HELD_BYTES else footer.rows):
+    for first, groups in _together(footer, PART_ROWS):
         rows = sum(footer.groups[i].rows for i in groups)
         reader = _Reader(path, metadata, options, groups, rows, batch_rows, names, limits)
         parts.append(Part(first, reader.batches))
@@ -132,16 +134,17 @@ def _plausible(footer: Footer, size: int, limits: Limits) -> None:
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
 
 
-def _pages(path: Path, footer: Footer, text: set[int]) -> tuple[dict[int, list[Pages]], float]:
-    """What the pages of the columns of text are, and how many bytes of pages are unpacked at a time.
+def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]:
+    """What the pages of the columns of text are.
 
     Refuses a wrong number of rows, and pages that would unpack to more than memory holds.
     """
     held = 0.0
     found: dict[int, list[Pages]] = {i: [] for i in text}
     if not footer.rows:
-        return found, held
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return found
+    with FileIO(path) as file:  # neither a map, whose pages would stay resident, nor a buffer
+        size = file.seek(0, io.SEEK_END)
         for group in footer.groups:
             if not group.rows:
                 continue
@@ -154,7 +157,7 @@ def _pages(path: Path, footer: Footer, text: set[int]) -> tuple[dict[int, list[P
                 if i not in text and chunk is not smallest and not large:
                     here += most[i]
                     continue
-                pages = read_pages(data, chunk)
+                pages = read_pages(file, size, chunk)
                 here += pages.page + pages.dictionary * (WORDS_TIMES if i in text else 1)
                 if pages.largest > PAGE_BYTES:
                     message = f"A page of the Parquet file unpacks to {pages.largest} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
@@ -165,7 +168,22 @@ def _pages(path: Path, footer: Footer, text: set[int]) -> tuple[dict[int, list[P
     if held > (allowed := max(HELD_BYTES, HELD_OF_EACH * footer.leaves)):
         message = f"The pages of the Parquet file's columns unpack to {held:.0f} bytes at a time, at most {allowed} are allowed; write smaller pages."
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
-    return found, held
+    return found
+
+
+def _by_word(text: list[int], pages: dict[int, list[Pages]]) -> list[int]:
+    """The columns to be read as dictionaries, of text of few words or of such that come again and again."""
+    found, left = [], REPEATED_BYTES
+    for i in text:
+        few = all(each.by_word and each.words <= FEW_WORDS for each in pages[i])
+        again = all(
+            each.some_by_word and not each.by_prefix and each.coded >= TIMES * each.words for each in pages[i]
+        )
+        size = max((each.plain for each in pages[i]), default=0)
+        if few or (again and size <= left):
+            found.append(i)
+            left -= 0 if few else size
+    return found
 
 
 def _text_bytes(file: pq.ParquetFile, footer: Footer, name: str, pages: list[Pages], limits: Limits) -> float:

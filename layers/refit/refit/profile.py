@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from refit.shard import hash_words, packed
+from refit.errors import ArtifactError
 
 MAX_BINS = 1024
 MAX_CATEGORIES = 1000
 BUCKETS = 256
 SPAN = 1 << 15  # bins that magnitudes may spread over, occupied or not
+_FORMAT = 1
 _HASHES = 256
 _EXPONENT = 52  # bits of a float64 below its exponent
 _TOP = np.int64(0x7FF << _EXPONENT)
@@ -148,10 +149,7 @@ def _float(magnitude: np.ndarray, shift: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class NumberProfile:
-    """Of a number, integer or boolean column. `m2` is the sum of squared deviations from the mean.
-
-    `distinct` is None where it was not looked at: in profiles of format 1.
-    """
+    """Of a number, integer or boolean column. `m2` is the sum of squared deviations from the mean."""
 
     rows: int
     nulls: int
@@ -160,7 +158,7 @@ class NumberProfile:
     min: float
     max: float
     sketch: Sketch
-    distinct: Distinct | None = None
+    distinct: Distinct
 
     def merged(self, other: NumberProfile) -> NumberProfile:
         a, b = self.rows - self.nulls, other.rows - other.nulls
@@ -173,7 +171,7 @@ class NumberProfile:
             min(self.min, other.min),
             max(self.max, other.max),
             self.sketch.merged(other.sketch),
-            _merged(self.distinct, other.distinct),
+            self.distinct.merged(other.distinct),
         )
 
 
@@ -183,8 +181,7 @@ class CategoryProfile:
 
     `buckets`, int64 of shape (256,), counts the rows of all values by the leading
     byte of the value's hash, so that long tails can be compared without choosing
-    among their values. In profiles of format 1 it lacks the rows of `other`,
-    and `distinct` is None where there were any.
+    among their values.
     """
 
     rows: int
@@ -192,7 +189,7 @@ class CategoryProfile:
     counts: Mapping[str, int]
     other: int
     buckets: np.ndarray
-    distinct: Distinct | None = None
+    distinct: Distinct
 
     def merged(self, other: CategoryProfile) -> CategoryProfile:
         total = Counter(self.counts)
@@ -204,15 +201,11 @@ class CategoryProfile:
             kept,
             self.other + other.other + cut,
             self.buckets + other.buckets,
-            _merged(self.distinct, other.distinct),
+            self.distinct.merged(other.distinct),
         )
 
 
 ColumnProfile = NumberProfile | CategoryProfile
-
-
-def _merged(a: Distinct | None, b: Distinct | None) -> Distinct | None:
-    return a.merged(b) if a and b else None
 
 
 def merge_moments(a: tuple[int, float, float], b: tuple[int, float, float]) -> tuple[float, float]:
@@ -285,6 +278,7 @@ def to_json(value: Profile) -> dict[str, Any]:
                 "shift": column.sketch.shift,
                 "keys": column.sketch.keys.tolist(),
                 "counts": column.sketch.counts.tolist(),
+                "distinct": column.distinct.hashes.tolist(),
             }
         else:
             columns[name] = {
@@ -294,32 +288,28 @@ def to_json(value: Profile) -> dict[str, Any]:
                 "counts": dict(column.counts),
                 "other": column.other,
                 "buckets": column.buckets.tolist(),
+                "distinct": column.distinct.hashes.tolist(),
             }
-        columns[name]["distinct"] = None if column.distinct is None else column.distinct.hashes.tolist()
-    return {"format": 2, "rows": value.rows, "period": value.period, "columns": columns}
+    return {"format": _FORMAT, "rows": value.rows, "period": value.period, "columns": columns}
 
 
 def from_json(document: Mapping[str, Any]) -> Profile:
-    """Profiles of format 1 are read, too; they know neither buckets nor distinct values."""
+    """Raises ArtifactError when the document is of another format."""
+    if document["format"] != _FORMAT:
+        raise ArtifactError(f"profile format {document['format']} is not {_FORMAT}; deploy matching code")
     columns: dict[str, ColumnProfile] = {}
     for name, c in document["columns"].items():
-        distinct = None if c.get("distinct") is None else Distinct(np.array(c["distinct"], np.uint64))
+        distinct = Distinct(np.array(c["distinct"], np.uint64))
         if c["kind"] == "number":
-            sketch = _sketch(c) if document["format"] > 1 else _first_sketch(c)
+            sketch = Sketch(c["shift"], np.array(c["keys"], np.int64), np.array(c["counts"], np.int64))
             low = math.inf if c["min"] is None else c["min"]
             high = -math.inf if c["max"] is None else c["max"]
             columns[name] = NumberProfile(
                 c["rows"], c["nulls"], c["mean"], c["m2"], low, high, sketch, distinct
             )
         else:
-            buckets = c.get("buckets")
-            if buckets is None:
-                hashes = hash_words(*packed(list(c["counts"])))
-                buckets = bucketed(hashes, np.array(list(c["counts"].values()), np.int64))
-                distinct = None if c["other"] else Distinct.of(hashes)
-            columns[name] = CategoryProfile(
-                c["rows"], c["nulls"], c["counts"], c["other"], np.array(buckets, np.int64), distinct
-            )
+            buckets = np.array(c["buckets"], np.int64)
+            columns[name] = CategoryProfile(c["rows"], c["nulls"], c["counts"], c["other"], buckets, distinct)
     period = tuple(document["period"]) if document["period"] else None
     return Profile(document["rows"], columns, period)
 
@@ -327,23 +317,6 @@ def from_json(document: Mapping[str, Any]) -> Profile:
 def bucketed(hashes: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Rows by the leading byte of the hash of their word, shape (256,)."""
     return np.bincount((hashes >> np.uint64(56)).astype(np.int64), counts, BUCKETS).astype(np.int64)
-
-
-def _sketch(column: Mapping[str, Any]) -> Sketch:
-    return Sketch(column["shift"], np.array(column["keys"], np.int64), np.array(column["counts"], np.int64))
-
-
-def _first_sketch(column: Mapping[str, Any]) -> Sketch:
-    """Of format 1, where keys were the leading bits of a float64 whose bits had been put in value order."""
-    shift, half = column["shift"], 1 << (63 - column["shift"])
-    keys = np.array([_second_key(int(key), half) for key in column["keys"]], np.int64)
-    return _collected(shift, keys, np.array(column["counts"], np.int64)).bounded()
-
-
-def _second_key(key: int, half: int) -> int:
-    if key == half:
-        return 0  # zero, and what is smaller than all that the key can tell from it
-    return key - half + 1 if key > half else -(half - key)
 
 
 def _finite(value: float) -> float:

@@ -4,23 +4,19 @@ Columns are float64 (numbers, integers, booleans; NaN is null), int64
 nanoseconds (timestamps; NaT is null) or int32 codes into a vocabulary
 (categories; -1 is null). The file needs neither pickles nor pyarrow to read:
 
-    MAGIC, chunks, vocabularies, rows left out, footer (JSON), its CRC-32 and length, MAGIC
+    MAGIC, chunks and words, rows left out, footer (JSON), its CRC-32 and length, MAGIC
 
 A chunk is some rows in file order, column after column, each a plain
-little-endian array padded to 8 bytes, categories as codes into one of the
-vocabularies. The footer says where each array lies, of which kind it is, and the
-sum of its elements as unsigned integers, by which damage is noticed. Where the
-number of rows is known beforehand each chunk has its place before it is
-written, so several threads may write and the bytes are the same.
+little-endian array padded to 8 bytes. Categories are codes into all words of their
+column, which come in pieces between the chunks. The footer says where each
+array lies, of which kind it is, and the sum of its elements as unsigned integers,
+by which damage is noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import tempfile
-import threading
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,10 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAT = np.iinfo(np.int64).min
-_FORMAT = 2
+_FORMAT = 1
 _MAGIC = b"REFITSHD"
 _KINDS = ("f8", "i8", "i4", "i1")
-_COPIED = 1 << 20  # bytes at once
 _LONG = 128  # bytes from which a word is hashed by itself
 
 
@@ -99,122 +94,74 @@ def chunk_bytes(rows: int, kinds: Sequence[str]) -> int:
 
 
 class Writer:
-    """Writes a shard chunk by chunk. Chunks and vocabularies are numbered by the caller.
-
-    `open_chunk` fixes where a chunk lies; `write` may then be called from any
-    thread, for the rows of one chunk in their order. What the file holds depends
-    on the numbers alone.
-    """
+    """Writes a shard chunk by chunk; raises OSError."""
 
     def __init__(self, path: Path, columns: Sequence[tuple[str, ColumnType]]) -> None:
-        path.write_bytes(_MAGIC)
-        self._path, self._mine = path, threading.local()  # each thread writes through a file of its own
-        self._files: list[FileIO] = []
         self._columns = [(name, column, kind_of(column)) for name, column in columns]
-        self._chunks: dict[int, dict[str, Any]] = {}
-        self._words: dict[tuple[int, int], list[tuple[int, int, int, int]]] = {}
-        self._spool = tempfile.TemporaryFile(dir=path.parent)  # words, until it is known where they go  # noqa: SIM115
-        self._end, self._words_end = len(_MAGIC), 0
-        self._lock = threading.Lock()
+        self._chunks: list[tuple[int, int, list[int]]] = []  # rows, where they begin, sums by column
+        self._next: list[int] = []  # where the next rows of each column go
+        self._words: list[list[int]] = []
+        self._file = FileIO(path, "w")
+        self._end = 0
+        self._append(_MAGIC)
 
     @property
     def size(self) -> int:
-        """Bytes of the chunks that were opened and of the words."""
-        return self._end + self._words_end
+        """Bytes so far."""
+        return self._end
 
-    def open_chunk(self, number: int, rows: int) -> None:
-        """A chunk after those that were opened before."""
-        with self._lock:
-            self._chunks[number] = {
-                "rows": rows,
-                "at": self._end,
-                "done": [0] * len(self._columns),
-                "sums": [0] * len(self._columns),
-            }
-            self._end += chunk_bytes(rows, [kind for _, _, kind in self._columns])
+    def open_chunk(self, rows: int) -> None:
+        """A chunk of so many rows, after those that were opened before."""
+        self._chunks.append((rows, self._end, [0] * len(self._columns)))
+        self._next = []
+        for _, _, kind in self._columns:
+            self._next.append(self._end)
+            self._end += chunk_bytes(rows, [kind])
 
-    def write(self, number: int, column: int, values: np.ndarray) -> None:
-        """The next rows of a column of a chunk, in the kind that the column has."""
-        chunk, kind = self._chunks[number], self._columns[column][2]
-        width = int(kind[1])
-        before = chunk_bytes(chunk["rows"], [each for _, _, each in self._columns[:column]])
-        at = chunk["at"] + before + chunk["done"][column] * width
-        chunk["done"][column] += len(values)
-        chunk["sums"][column] = (chunk["sums"][column] + _sum(values, width)) % 2**64
-        self._write(values, at)
+    def write(self, column: int, values: np.ndarray) -> None:
+        """The next rows of a column of the last chunk, in the kind that the column has."""
+        sums = self._chunks[-1][2]
+        sums[column] = (sums[column] + _sum(values, values.itemsize)) % 2**64
+        self._write(values, self._next[column])
+        self._next[column] += values.nbytes
 
-    def write_words(self, number: int, column: int, body: np.ndarray, places: np.ndarray) -> None:
-        """What the codes of a category column stand for, in a chunk and in those after it until other words are given.
-
-        Words given for a chunk again come after those that it has.
-        """
+    def write_words(self, column: int, body: np.ndarray, places: np.ndarray) -> None:
+        """More words of a category column, given as in `hash_words`; codes count all of them, in the order in which they come."""
         sizes = np.diff(places).astype("<u4")
         text = np.ascontiguousarray(body[places[0] : places[-1]]) if len(sizes) else np.empty(0, np.uint8)
-        with self._lock:
-            at = self._spool.seek(0, io.SEEK_END)
-            self._words_end = at + sizes.nbytes + len(text)
-            self._spool.write(sizes.tobytes())
-            self._spool.write(text.data)
-            self._words.setdefault((number, column), []).append((at, len(sizes), len(text), _sum(sizes, 4)))
+        self._words.append([column, self._end, len(sizes), len(text), _sum(sizes, 4), zlib.crc32(text.data)])
+        self._write(sizes, self._end)
+        self._write(text, self._end + sizes.nbytes)
+        self._end += _padded(sizes.nbytes + len(text))
 
     def close(self, left_out: np.ndarray) -> None:
         """Write what is left; `left_out` are positions of rows that are no part of the shard, rising."""
-        end = self._end
-        chunks = [self._chunks[number] for number in sorted(self._chunks)]
-        order = {number: place for place, number in enumerate(sorted(self._chunks))}
-        words = []
-        for number, column in sorted(self._words):
-            blocks = self._words[number, column]
-            at, crc = end, 0
-            for start, count, _, _ in blocks:
-                self._copy(start, 4 * count, at)
-                at += 4 * count
-            for start, count, size, _ in blocks:
-                crc = self._copy(start + 4 * count, size, at, crc)
-                at += size
-            total = sum(block[3] for block in blocks) % 2**64
-            counts = sum(block[1] for block in blocks), sum(block[2] for block in blocks)
-            words.append([order[number], column, end, *counts, total, crc])
-            end += _padded(at - end)
         left_out = np.ascontiguousarray(left_out, "<i8")
-        self._write(left_out, end)
         footer = {
             "format": _FORMAT,
-            "columns": [list(column) for column in self._columns],
-            "chunks": [[chunk["rows"], chunk["at"], chunk["sums"]] for chunk in chunks],
-            "words": words,
-            "left_out": [end, len(left_out), _sum(left_out, 8)],
+            "columns": self._columns,
+            "chunks": self._chunks,
+            "words": self._words,
+            "left_out": [self._end, len(left_out), _sum(left_out, 8)],
         }
         text = json.dumps(footer).encode()
-        tail = np.array([zlib.crc32(text), len(text)], "<u8").tobytes() + _MAGIC
-        self._write(np.frombuffer(text + tail, np.uint8), end + left_out.nbytes)
+        self._append(left_out.tobytes() + text)
+        self._append(np.array([zlib.crc32(text), len(text)], "<u8").tobytes() + _MAGIC)
         self.abandon()
 
     def abandon(self) -> None:
         """Close the file as it is."""
-        for file in self._files:
-            file.close()
-        self._spool.close()
+        self._file.close()
 
-    def _copy(self, start: int, size: int, to: int, crc: int = 0) -> int:
-        """Copy bytes of the spool to a place in the file; returns `crc` carried on over them."""
-        for at in range(0, size, _COPIED):
-            self._spool.seek(start + at)
-            block = self._spool.read(min(_COPIED, size - at))
-            crc = zlib.crc32(block, crc)
-            self._write(np.frombuffer(block, np.uint8), to + at)
-        return crc
+    def _append(self, data: bytes) -> None:
+        self._write(np.frombuffer(data, np.uint8), self._end)
+        self._end += len(data)
 
     def _write(self, values: np.ndarray, at: int) -> None:
-        file = getattr(self._mine, "file", None)
-        if file is None:
-            file = self._mine.file = FileIO(self._path, "r+")
-            with self._lock:
-                self._files.append(file)
-        file.seek(at)
+        self._file.seek(at)
         left = values.data.cast("B") if len(values) else memoryview(b"")
         while left:
-            left = left[file.write(left) :]
+            left = left[self._file.write(left) :]
 
 
 def packed_values(values: np.ndarray, kind: str) -> np.ndarray:
@@ -225,14 +172,12 @@ def packed_values(values: np.ndarray, kind: str) -> np.ndarray:
 
 
 def load(data: bytes) -> Shard:
-    """Read a shard; raises ArtifactError when the bytes are not one. Those of format 1 are read, too."""
+    """Read a shard; raises ArtifactError when the bytes are not one."""
     try:
-        if data[:2] == b"PK":
-            return _load_first_format(data)
         return _load(data)
     except ArtifactError:
         raise
-    except Exception as error:  # zip, npy, JSON and arithmetic each fail in ways of their own
+    except Exception as error:  # JSON and arithmetic each fail in ways of their own
         raise ArtifactError(f"not a shard: {type(error).__name__}: {error}") from error
 
 
@@ -254,7 +199,6 @@ def _load(data: bytes) -> Shard:
     kept = np.ones(sum(chunk[0] for chunk in footer["chunks"]), bool)
     kept[left_out] = False
     everything = not len(left_out)
-    told: dict[tuple[int, int], Any] = {(chunk, column): where for chunk, column, *where in footer["words"]}
     columns, types, vocabularies = {}, {}, {}
     starts = [chunk[1] for chunk in footer["chunks"]]
     for i, (name, named, kind) in enumerate(footer["columns"]):
@@ -266,9 +210,10 @@ def _load(data: bytes) -> Shard:
             starts[c] += _padded(rows * int(kind[1]))
         types[name] = ColumnType(named)
         if types[name] is ColumnType.CATEGORY:
-            words: list[list[str]] = []
-            for c in range(len(parts)):
-                words.append(_words(data, *told[c, i]) if (c, i) in told else words[-1])
+            words: list[str] = []
+            for column, *where in footer["words"]:
+                if column == i:
+                    words += _words(data, *where)
             columns[name], vocabularies[name] = _joined(parts, words, None if everything else kept)
             continue
         of = np.int64 if types[name] is ColumnType.TIMESTAMP else np.float64
@@ -280,28 +225,20 @@ def _load(data: bytes) -> Shard:
 
 
 def _joined(
-    parts: Sequence[np.ndarray], words: Sequence[Sequence[str]], kept: np.ndarray | None
+    parts: Sequence[np.ndarray], words: Sequence[str], kept: np.ndarray | None
 ) -> tuple[np.ndarray, list[str]]:
     """Codes over one sorted vocabulary of the words that occur, shape (rows,)."""
-    seen: list[Sequence[str]] = []
-    begin = 0
-    for codes, own in zip(parts, words, strict=True):
-        if len(codes) and (codes.min() < -1 or codes.max() >= len(own)):
-            raise ArtifactError("not a shard: codes without words; restore it")
-        mask = codes >= 0
-        if kept is not None:
-            mask &= kept[begin : begin + len(codes)]
-        begin += len(codes)
-        used = np.bincount(codes[mask], minlength=len(own)) > 0
-        seen.append([own[i] for i in np.flatnonzero(used).tolist()])
-    vocabulary = sorted({word for some in seen for word in some})
+    codes = np.concatenate([np.empty(0, np.int32), *parts])
+    if len(codes) and (codes.min() < -1 or codes.max() >= len(words)):
+        raise ArtifactError("not a shard: codes without words; restore it")
+    if kept is not None:
+        codes = codes[kept]
+    used = np.flatnonzero(np.bincount(codes + 1, minlength=1)[1:]).tolist()
+    vocabulary = sorted({words[code] for code in used})
     position = {word: code for code, word in enumerate(vocabulary)}
-    recoded = [np.empty(0, np.int32)]
-    for codes, own in zip(parts, words, strict=True):
-        table = np.array([*(position.get(word, -1) for word in own), -1], np.int32)
-        recoded.append(table[codes])
-    whole = np.concatenate(recoded)
-    return (whole if kept is None else whole[kept]), vocabulary
+    table = np.full(len(words) + 1, -1, np.int32)
+    table[used] = [position[words[code]] for code in used]
+    return table[codes], vocabulary
 
 
 def _array(data: bytes, at: int, rows: int, kind: str, total: int) -> np.ndarray:
@@ -322,18 +259,6 @@ def _words(data: bytes, at: int, count: int, size: int, total: int, crc: int) ->
         if ends
         else []
     )
-
-
-def _load_first_format(data: bytes) -> Shard:
-    """An `.npz` of whole columns, as shards were until format 2."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        header = json.loads(archive["header"].tobytes())
-        if header["format"] != 1:
-            raise ArtifactError(f"shard format {header['format']} is not 1; deploy matching code")
-        names = [column["name"] for column in header["columns"]]
-        types = {column["name"]: ColumnType(column["type"]) for column in header["columns"]}
-        columns = {name: archive[f"c{i}"] for i, name in enumerate(names)}
-        return Shard(columns, types, header["vocabularies"])
 
 
 def _sum(values: np.ndarray, width: int) -> int:

@@ -13,7 +13,7 @@ from refit.batches import Code
 from refit.contract import Dialect
 from refit.errors import UnreadableFile
 
-BATCH_ROWS = 128 << 10
+BATCH_ROWS = 64 << 10
 CELL_BYTES = 256 << 10
 
 

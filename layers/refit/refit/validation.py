@@ -1,9 +1,8 @@
 """Holding a file against its contract in one pass: the verdict, the profile and the typed rows.
 
 All reasons are found, not only the first, and each says what to do. Rows
-stream: only unique keys remember anything of a row, see `refit.repeats`. A file's
-parts are looked at on two threads; what is found is put together in their order,
-so it does not depend on the threads.
+stream: only unique keys remember anything of a row, see `refit.repeats`. While a
+batch is looked at, the next one is read on another thread.
 """
 
 from __future__ import annotations
@@ -43,10 +42,8 @@ from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
 
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
-MOST_EXTRA = (
-    100  # columns beyond the contract's number with which a refused file's rows are read all the same
-)
-THREADS = 2
+# Columns beyond the contract's number with which a refused file's rows are read all the same.
+MOST_EXTRA = 100
 MANY_WORDS = 1000  # from which rows of plain text are looked up one by one
 LISTED = 10_000  # bad rows that are written out
 LONGEST_CELL = 1000  # characters of a cell in that list
@@ -199,7 +196,7 @@ def _layout(source: Source, contract: Contract) -> Iterator[Reason]:
 
 @dataclass
 class _ColumnFound:
-    """Of one column, in one part or in all."""
+    """Of one column."""
 
     wrong: int = 0
     nulls: int = 0
@@ -207,7 +204,7 @@ class _ColumnFound:
     outside: int = 0
     unlisted: int = 0
     coerced: Counter[str] = field(default_factory=Counter)
-    profile: NumberProfile | None = None
+    numbers: NumberTally | None = None
     words: CategoryTally | None = None
     first: int | None = None  # of a timestamp, nanoseconds
     last: int | None = None
@@ -224,14 +221,11 @@ class _BadRow:
 
 @dataclass
 class _Found:
-    """Of one part, or of all."""
-
     columns: dict[str, _ColumnFound]
     rows: int = 0
     bad: int = 0
     listed: list[_BadRow] = field(default_factory=list)
     left_out: list[np.ndarray] = field(default_factory=list)
-    blocks: list[tuple[str, pa.Array, np.ndarray, np.ndarray]] = field(default_factory=list)
 
 
 def _pass(
@@ -248,49 +242,22 @@ def _pass(
     if task.shard and counted:
         _check_size(chunk_bytes(sum(source.rows or 0 for source in sources), kinds))
     writer = Writer(task.shard, [(column.name, column.type) for column in learned]) if task.shard else None
-    whole = _Found({column.name: _ColumnFound() for column in columns})
-    jobs: list[_Job] = []
+    rows = _Rows(task, columns, repeats, excluded, writer)
     try:
-        start: int | None = 0
         for source in sources:
+            rows.begin(source)
             parts = source.parts()
-            for i, part in enumerate(parts):
-                known = start is not None and source.rows is not None and part.first_row is not None
-                rows = 0
-                if known:
-                    after = parts[i + 1].first_row if i + 1 < len(parts) else source.rows
-                    rows = (after or 0) - (part.first_row or 0)
-                first = (start or 0) + (part.first_row or 0) if known else None
-                jobs.append(
-                    _Job(task, source, part, columns, repeats, excluded, writer, len(jobs), first, rows)
-                )
-                if known and writer:
-                    writer.open_chunk(jobs[-1].number * _CHUNKS, rows)
-            start = None if start is None or source.rows is None else start + source.rows
-        if all(job.first is not None for job in jobs) and len(jobs) > 1:
-            pool = ThreadPoolExecutor(THREADS)
-            try:
-                for found in pool.map(_Job.run, jobs):
-                    _fold(whole, found)
-            finally:
-                pool.shutdown(cancel_futures=True)
-        else:
-            for job in jobs:
-                _fold(whole, replace(job, first=whole.rows, streamed=job.first is None).run())
-                if whole.rows > task.limits.max_rows:
-                    message = (
-                        f"{whole.rows} rows, at most {task.limits.max_rows} are allowed; split the file."
-                    )
-                    raise UnreadableFile(message, Code.TOO_MANY_ROWS)
+            ends = [*(part.first_row for part in parts), source.rows][1:]
+            for part, end in zip(parts, ends, strict=True):
+                known = part.first_row is not None and end is not None
+                rows.part(part, end - part.first_row if known else None)  # type: ignore[operator]
+        found = rows.end()
         if writer:
-            writer.close(np.concatenate([_NO_ROWS, *whole.left_out]))
+            writer.close(np.concatenate([_NO_ROWS, *found.left_out]))
     finally:
         if writer:
             writer.abandon()
-    return whole
-
-
-_CHUNKS = 1 << 32  # numbers that a part may give to its chunks
+    return found
 
 
 def _check_size(size: int) -> None:
@@ -301,54 +268,11 @@ def _check_size(size: int) -> None:
         )
 
 
-def _fold(whole: _Found, part: _Found) -> None:
-    """Add what was found in the next part."""
-    if part.left_out:
-        whole.left_out += part.left_out
-    whole.listed = (whole.listed + part.listed)[:LISTED]
-    whole.rows += part.rows
-    whole.bad += part.bad
-    for name, found in part.columns.items():
-        into = whole.columns[name]
-        for each in ("wrong", "nulls", "infinite", "outside", "unlisted"):
-            setattr(into, each, getattr(into, each) + getattr(found, each))
-        into.coerced.update(found.coerced)
-        if found.profile:
-            into.profile = into.profile.merged(found.profile) if into.profile else found.profile
-        if found.first is not None and found.last is not None:
-            into.first = found.first if into.first is None else min(into.first, found.first)
-            into.last = found.last if into.last is None else max(into.last, found.last)
-    for name, words, counts, seen in part.blocks:
-        into = whole.columns[name]
-        into.words = into.words or CategoryTally()
-        into.words.add(*text_of(words), counts, seen)
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One part to be looked at. `first` is the number of its first row, `rows` how many it has if that is known."""
-
-    task: _Task
-    source: Source
-    part: Part
-    columns: Sequence[Column]
-    repeats: Repeats | None
-    excluded: np.ndarray
-    writer: Writer | None
-    number: int
-    first: int | None
-    rows: int
-    streamed: bool = False
-
-    def run(self) -> _Found:
-        return _PartPass(self).run()
-
-
-# ---------------------------------------------------------------- one part
+# ---------------------------------------------------------------- the rows
 
 
 class _Vocabulary:
-    """The words of a category column in a part, in the order in which they came; codes are their places."""
+    """The words of a category column, in the order in which they came; codes are their places."""
 
     def __init__(self, column: Column) -> None:
         self._listed = arrow_words(column.categories) if column.categories else None
@@ -359,6 +283,10 @@ class _Vocabulary:
         self._hashes = self._sorted = np.zeros(0, np.uint64)
         self._order = np.zeros(0, np.int64)
         self._slots = np.zeros(0, np.int64)
+        self._last, self._table = (
+            arrow_words([]),
+            np.full(1, -1, np.int32),
+        )  # the last dictionary, and its codes here
         self.counts = np.zeros(0, np.int64)  # rows that are used
         self.seen = np.zeros(0, np.int64)  # all rows
         self.unlisted: np.ndarray | None = None if self._listed is None else np.zeros(0, bool)
@@ -369,13 +297,17 @@ class _Vocabulary:
         assert words is not None
         codes = found.values
         if not _extends(words, self.words):
-            there, places = self._found(words)
-            new = words.filter(arrow_mask(~there))
-            table = np.empty(len(words) + 1, np.int32)
-            table[:-1][there] = places[there]
-            table[:-1][~there] = np.arange(len(self.words), len(self.words) + len(new))
-            table[-1] = -1
-            codes = table[codes]
+            # The dictionaries of one row group begin alike: only what is new in one is looked up.
+            before = self._table[:-1] if _extends(words, self._last) else self._table[:0]
+            there, places = self._found(words.slice(len(before)))
+            new = words.slice(len(before)).filter(arrow_mask(~there))
+            self._last, self._table = words, np.empty(len(words) + 1, np.int32)
+            self._table[: len(before)] = before
+            table = self._table[len(before) : -1]
+            table[there] = places[there]
+            table[~there] = np.arange(len(self.words), len(self.words) + len(new))
+            self._table[-1] = -1
+            codes = self._table[codes]
             words = pa.concat_arrays([self.words, new]) if len(new) else self.words
         grown = len(words) - len(self.words)
         if grown:
@@ -412,10 +344,16 @@ class _Vocabulary:
         if len(fresh):
             if not len(self._slots):
                 self._slots = np.zeros(1 << (64 - int(_SLOT)), np.int64)
+            # Whoever came first keeps the place: words that are frequent come early.
+            known = len(self._hashes)
             self._hashes = np.concatenate([self._hashes, fresh])
-            self._order = np.argsort(self._hashes)
-            self._sorted = self._hashes[self._order]
-            self._slots[fresh >> _SLOT] = np.arange(len(self._hashes) - len(fresh), len(self._hashes))
+            slots, codes = (fresh >> _SLOT)[::-1], np.arange(known, len(self._hashes))[::-1]
+            free = self._hashes[self._slots[slots]] >> _SLOT != slots
+            self._slots[slots[free]] = codes[free]
+            order = np.argsort(fresh)
+            at = np.searchsorted(self._sorted, fresh[order])
+            self._sorted = np.insert(self._sorted, at, fresh[order])
+            self._order = np.insert(self._order, at, order + known)
         hashes = hash_words(*text_of(words))
         if not len(self._sorted):
             return np.zeros(len(words), bool), np.zeros(len(words), np.int64)
@@ -446,12 +384,23 @@ def _extends(words: pa.Array, before: pa.Array) -> bool:
     old_body, old_places = text_of(before)
     if len(words) == len(before) and places.ctypes.data == old_places.ctypes.data:
         return True
-    n = len(old_places)
-    same = np.array_equal(places[:n] - places[0], old_places - old_places[0])
+    n, shift = len(old_places), places[0] - old_places[0]
+    if not np.array_equal(places[:64][:n] - shift, old_places[:64]):
+        return False  # as most that differ
+    same = np.array_equal(places[:n] - shift if shift else places[:n], old_places)
     size = int(old_places[-1] - old_places[0])
     return same and np.array_equal(
         body[places[0] : places[0] + size], old_body[old_places[0] : old_places[0] + size]
     )
+
+
+def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches; the next one is read on another thread while one is looked at."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = pool.submit(next, batches, None)
+            yield batch
 
 
 @dataclass
@@ -467,61 +416,84 @@ class _Checked:
     codes: np.ndarray | None = None
 
 
-class _PartPass:
-    def __init__(self, job: _Job) -> None:
-        self.job, self.task = job, job.task
-        self.found = _Found({column.name: _ColumnFound() for column in job.columns})
-        room = Room()
-        self.numbers = {
-            c.name: NumberTally(room, c.type is not ColumnType.NUMBER)
-            for c in job.columns
-            if c.type in NUMERIC
-        }
-        self.words = {c.name: _Vocabulary(c) for c in job.columns if c.type is ColumnType.CATEGORY}
-        self.places = [job.source.names.index(column.name) for column in job.columns]
-        learned = [column.name for column in job.columns if column.type is not ColumnType.TEXT]
-        self.slots = {name: slot for slot, name in enumerate(learned)}
-        self.chunk = job.number * _CHUNKS
-        self.batches = 0
-        self.begun: dict[str, int] = {}  # the first chunk that the vocabulary holds for
-        self.before = Counter[str]()  # words of that chunk that were put away already
+class _Rows:
+    """What has been found in the rows that were looked at."""
 
-    def run(self) -> _Found:
-        for batch in self.job.part.batches():
+    def __init__(
+        self,
+        task: _Task,
+        columns: Sequence[Column],
+        repeats: Repeats | None,
+        excluded: np.ndarray,
+        writer: Writer | None,
+    ) -> None:
+        self.task, self.columns, self.repeats, self.excluded = task, columns, repeats, excluded
+        self.writer = writer
+        self.found = _Found({column.name: _ColumnFound() for column in columns})
+        room = Room()
+        for column in columns:
+            if column.type in NUMERIC:
+                whole = column.type is not ColumnType.NUMBER
+                self.found.columns[column.name].numbers = NumberTally(room, whole)
+        self.words = {c.name: _Vocabulary(c) for c in columns if c.type is ColumnType.CATEGORY}
+        learned = [column.name for column in columns if column.type is not ColumnType.TEXT]
+        self.slots = {name: slot for slot, name in enumerate(learned)}
+        self.before = dict.fromkeys(self.words, 0)  # words that were put away
+
+    def begin(self, source: Source) -> None:
+        """The parts that follow are of this one."""
+        self.source = source
+        self.places = [source.names.index(column.name) for column in self.columns]
+
+    def part(self, part: Part, rows: int | None) -> None:
+        """Look at the rows of a part; `rows` are how many it has, None where that is not known."""
+        if self.found.rows:
+            pa.default_memory_pool().release_unused()  # what the part before has freed
+        if self.writer and rows is not None:
+            self._open_chunk(rows)
+        batches = part.batches()
+        # The reader of a CSV is ahead by itself.
+        for batch in _ahead(batches) if self.source.kind == "parquet" else batches:
             if batch.num_rows:
+                if self.writer and rows is None:
+                    self._open_chunk(batch.num_rows)
                 self._batch(batch)
+        most = self.task.limits.max_rows
+        if self.found.rows > most:
+            message = f"{self.found.rows} rows, at most {most} are allowed; split the file."
+            raise UnreadableFile(message, Code.TOO_MANY_ROWS)
+
+    def _open_chunk(self, rows: int) -> None:
+        assert self.writer is not None
+        self.writer.open_chunk(rows)
+        _check_size(self.writer.size)
+
+    def end(self) -> _Found:
         for name in self.words:
             self._put_away(name)
-        for name, tally in self.numbers.items():
-            self.found.columns[name].profile = tally.profile(self.found.rows - self.found.bad)
         return self.found
 
     def _batch(self, batch: pa.RecordBatch) -> None:
-        job, row = self.job, (self.job.first or 0) + self.found.rows
-        if job.writer and job.streamed:
-            self.chunk = job.number * _CHUNKS + self.batches
-            job.writer.open_chunk(self.chunk, batch.num_rows)
-            _check_size(job.writer.size)
-        self.batches += 1
+        row = self.found.rows
         broken: list[tuple[np.ndarray, str, str]] = []
         checked = [
             self._check(column, batch.column(place), broken)
-            for column, place in zip(job.columns, self.places, strict=True)
+            for column, place in zip(self.columns, self.places, strict=True)
         ]
-        if job.repeats:
-            job.repeats.add(self._key_hashes(batch, checked), row)
+        if self.repeats:
+            self.repeats.add(self._key_hashes(batch, checked), row)
         bad = self._bad(broken, batch, row)
         for each in checked:
             self._count(each, bad)
-            if job.writer and each.column.name in self.slots:
-                job.writer.write(self.chunk, self.slots[each.column.name], self._packed(each))
+            if self.writer and each.column.name in self.slots:
+                self.writer.write(self.slots[each.column.name], self._packed(each))
         self.found.rows += batch.num_rows
 
     def _bad(
         self, broken: list[tuple[np.ndarray, str, str]], batch: pa.RecordBatch, row: int
     ) -> np.ndarray | None:
         """Mask of the rows that are left out, None when there are none."""
-        excluded = self.job.excluded
+        excluded = self.excluded
         first, last = np.searchsorted(excluded, [row, row + batch.num_rows])
         if not broken and first == last:
             return None
@@ -529,7 +501,7 @@ class _PartPass:
         for mask, _, _ in broken:
             bad |= mask
         if broken and self.task.bad_rows:
-            if self.job.source.typed:
+            if self.source.typed:
                 raise NotAsTyped  # the list shows cells as they were written
             at = np.flatnonzero(bad)[: LISTED - len(self.found.listed)]
             reasons = [tuple((code, name) for mask, code, name in broken if mask[i]) for i in at]
@@ -544,7 +516,7 @@ class _PartPass:
         if column.type is ColumnType.CATEGORY and self.words[name].full:
             self._put_away(name)
         known = self.words[name].known(array) if column.type is ColumnType.CATEGORY else None
-        values = known or typed(_with_points(array, column, self.job.source), column.type)
+        values = known or typed(_with_points(array, column, self.source), column.type)
         if values.null is not None:
             found.nulls += int(np.count_nonzero(values.null))
         empty = values.null
@@ -553,7 +525,7 @@ class _PartPass:
             broken.append((values.wrong, Code.WRONG_TYPE, name))
             empty = values.wrong if empty is None else empty | values.wrong
         source = values.source
-        if self.job.source.kind == "csv":
+        if self.source.kind == "csv":
             plain = column.type in (ColumnType.CATEGORY, ColumnType.TEXT)
             source = "" if plain else "text"
         if source:
@@ -611,7 +583,9 @@ class _PartPass:
                 present = each.found.values[~(bad if each.empty is None else bad | each.empty)]
                 if len(present):
                     low, high = float(present.min()), float(present.max())
-            self.numbers[name].add(present, low, high)
+            numbers = self.found.columns[name].numbers
+            assert numbers is not None
+            numbers.add(present, low, high)
         elif kind is ColumnType.CATEGORY:
             vocabulary, codes = self.words[name], each.codes
             assert codes is not None
@@ -633,11 +607,9 @@ class _PartPass:
     def _packed(self, each: _Checked) -> np.ndarray:
         kind = each.column.type
         if kind is ColumnType.CATEGORY:
-            assert each.codes is not None
-            codes = each.codes
-            if before := self.before[each.column.name]:
-                codes = np.where(codes < 0, codes, codes + before)
-            return np.ascontiguousarray(codes, "<i4")
+            codes, before = each.codes, self.before[each.column.name]
+            assert codes is not None
+            return packed_values(np.where(codes < 0, -1, codes + before) if before else codes, kind_of(kind))
         values = each.found.values
         if each.empty is not None:
             values = np.where(each.empty, NAT if kind is ColumnType.TIMESTAMP else np.nan, values)
@@ -645,16 +617,13 @@ class _PartPass:
 
     def _put_away(self, name: str) -> None:
         """Hand over what was counted of a vocabulary, and begin another."""
-        vocabulary = self.words[name]
-        self.found.blocks.append((name, vocabulary.words, vocabulary.counts, vocabulary.seen))
-        if self.job.writer:
-            first = self.begun.get(name, self.job.number * _CHUNKS)
-            if not self.job.streamed or self.batches:
-                self.job.writer.write_words(first, self.slots[name], *text_of(vocabulary.words))
-                _check_size(self.job.writer.size)
-            self.begun[name] = self.chunk
-            if not self.job.streamed:  # it is one chunk, and goes on
-                self.before[name] += len(vocabulary.words)
+        vocabulary, found = self.words[name], self.found.columns[name]
+        found.words = found.words or CategoryTally()
+        found.words.add(*text_of(vocabulary.words), vocabulary.counts, vocabulary.seen)
+        if self.writer:
+            self.writer.write_words(self.slots[name], *text_of(vocabulary.words))
+            _check_size(self.writer.size)
+        self.before[name] += len(vocabulary.words)
         vocabulary.clear()
 
     def _key_hashes(self, batch: pa.RecordBatch, checked: Sequence[_Checked]) -> np.ndarray:
@@ -963,7 +932,7 @@ def _class_counts(column: Column, target: ColumnProfile) -> list[int]:
     counts = target.sketch.counts.tolist()
     if column.type is ColumnType.BOOLEAN:
         return [*counts, 0][:2]
-    two = target.distinct is not None and target.distinct.estimate() <= 2
+    two = target.distinct.estimate() <= 2
     return counts if two else []
 
 
@@ -983,7 +952,7 @@ def _profile(contract: Contract, columns: Sequence[Column], found: _Found) -> Pr
     for column in columns:
         each = found.columns[column.name]
         if column.type in NUMERIC:
-            made[column.name] = each.profile or NumberTally().profile(0)
+            made[column.name] = (each.numbers or NumberTally()).profile(rows)
         elif column.type is ColumnType.CATEGORY:
             made[column.name] = (each.words or CategoryTally()).profile(rows)
     time = found.columns.get(contract.time or "")

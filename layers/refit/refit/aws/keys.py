@@ -4,8 +4,7 @@ data bucket                 written by people
   incoming/<model>/<name>
   parts/<model>/<name>       what manifests under incoming/ name; raises no event (refit/manifest.py)
 store bucket                written by Refit
-  accepted/<model>/<batch>/shard.npz, profile.json     the profile last: its arrival is the message
-                                                       (the shard's name is from its first format)
+  accepted/<model>/<batch>/rows.shard, profile.json    the profile last: its arrival is the message
   contracts/<model>/<digest>.json                      what batches under a contract hold
   quarantine/<model>/<upload>/reasons.json, bad_rows.csv
   drift/<model>/<batch>/<version>.json, <version>.predictions.json
@@ -39,7 +38,7 @@ def model_of_incoming(key: str) -> tuple[str, str]:
 
 
 def shard(model: str, batch_id: str) -> str:
-    return f"accepted/{model}/{batch_id}/shard.npz"
+    return f"accepted/{model}/{batch_id}/rows.shard"
 
 
 def profile(model: str, batch_id: str) -> str:
