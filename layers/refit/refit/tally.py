@@ -399,8 +399,9 @@ class CategoryTally:
         found, start = [], 0
         for body, places in self._words:
             mine = which[(which >= start) & (which < start + len(places) - 1)] - start
+            text = body.tobytes()
             for begin, end in zip(places[mine].tolist(), places[mine + 1].tolist(), strict=True):
-                found.append(body[begin:end].tobytes().decode("utf-8", "surrogatepass"))
+                found.append(text[begin:end].decode("utf-8", "surrogatepass"))
             start += len(places) - 1
         return found
 
