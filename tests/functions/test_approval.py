@@ -65,9 +65,10 @@ def promoting(stack, spec, monkeypatch):
 
 
 def asking(event, token="token-1"):
-    """The event of RequestApproval, as the state machine makes it of the same state."""
+    """The event of RequestApproval, as the state machine makes it of the same state and of what WriteReport answered."""
     like = sample("request_approval")
-    return {name: event[name] for name in like if name != "token"} | {"token": token}
+    page = {"report": {"report_key": f"runs/{MODEL}/{event['run_id']}/report.html"}, "token": token}
+    return {name: event[name] for name in like if name not in page} | page
 
 
 @pytest.fixture

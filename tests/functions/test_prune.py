@@ -423,8 +423,8 @@ def test_people_see_beforehand_what_goes_and_afterwards_what_went(stack, four, k
     assert everything(stack) == before
     done = prune(stack)["models"][MODEL]
     assert sorted(shown["versions"]) == ["v1", "v1-full", "v2", "v2-full"]
-    assert [len(shown[name]) for name in ("versions", "objects", "uploads")] == [4, 11, 1]
-    assert (done["versions"], done["objects"], done["uploads"]) == (4, 11, 1)
+    assert [len(shown[name]) for name in ("versions", "objects", "uploads")] == [4, 13, 1]
+    assert (done["versions"], done["objects"], done["uploads"]) == (4, 13, 1)
     assert done["records"] == len(shown["runs"]) + shown["knocks"] + shown["quality"] + shown["drift"]
     assert shown["bytes"] > 10_000
     text = view.retention_text(shown)

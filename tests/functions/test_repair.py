@@ -179,7 +179,11 @@ def test_a_resumed_run_comes_to_what_an_undisturbed_one_comes_to(stack, failed):
     undisturbed, again = (
         stack.app.store.get_json(keys.evaluation("flights", run_id)) for run_id in (RUN_2, RUN_3)
     )
-    assert {**undisturbed, "trained": []} == {**again, "trained": []}
+    for found in (undisturbed, again):  # names of versions, and a time that is measured
+        del found["trained"], found["latency_ms"]
+        for candidate in found["candidates"].values():
+            del candidate["version"]
+    assert undisturbed == again
     assert again["promote"]
 
 
