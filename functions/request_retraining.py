@@ -165,6 +165,7 @@ def _tried(runs_of_model: Sequence[Run]) -> tuple[Tried, ...]:
             len(run.candidates),
             lift_of(run.challenger_score, run.champion_score),
             lift_of(run.challenger_score, run.baseline_score),
+            judged=run.status is not RunStatus.KEPT or bool(run.challenger),
         )
         for run in sorted(ended, key=lambda run: run.run_id)
     )

@@ -296,6 +296,16 @@ def test_a_run_costs_the_seconds_of_its_tasks_and_its_transitions():
     assert costs.of_run(1_000_000).usd == pytest.approx(41 * 3 * 0.0000166667 + 11 * 0.000025)
 
 
+def test_a_run_whose_champion_moved_meanwhile_used_up_no_rows():
+    """It judged nothing: what came since the run before it is as new as it was, and no sign of a quiet world."""
+    judged = tried(1000)
+    idle = tried(1500, promoted=False, run_id="run-2", judged=False)
+    alone, with_idle = (replace(state(), runs=runs) for runs in ((judged,), (judged, idle)))
+    assert with_idle.last == judged
+    assert with_idle.untried == alone.untried > 0
+    assert signal_due(with_idle) == signal_due(alone)
+
+
 # ---------------------------------------------------------------- growth and signals
 def test_as_many_rows_again_are_a_reason_and_one_fewer_is_told():
     found = decide(knock(), state(new=4000, runs=[tried(4000)]), SPEC, NOW)

@@ -71,6 +71,7 @@ class Tried:
     candidates: int = 1
     gain: float | None = None  # of the challenger over the champion, on the test block
     lift: float | None = None  # of the challenger over the trivial baseline
+    judged: bool = True  # not where the champion moved meanwhile: its rows are as new as before
 
     @property
     def worthwhile(self) -> bool:
@@ -142,7 +143,11 @@ class State:
 
     @property
     def last(self) -> Tried | None:
-        return self.runs[-1] if self.runs else None
+        return self.judged[-1] if self.judged else None
+
+    @property
+    def judged(self) -> Sequence[Tried]:
+        return [run for run in self.runs if run.judged]
 
     @property
     def rows(self) -> int:
@@ -289,7 +294,7 @@ def growth_due(state: State, spec: ModelSpec) -> int | None:
     share = spec.triggers.growth
     if not share or state.last is None:
         return None
-    for run in state.runs[1:]:  # the first made the first model, and says nothing of change
+    for run in state.judged[1:]:  # the first made the first model, and says nothing of change
         share = max(min(SIGNAL_SHARE, share), share / 2) if run.worthwhile else min(MOST_GROWTH, share * 2)
     return max(1, math.ceil(share * state.last.rows))
 
@@ -310,7 +315,7 @@ def _usual(state: State) -> int:
 
 def _patience(state: State) -> float:
     kept = 0
-    for run in reversed(state.runs[1:]):
+    for run in reversed(state.judged[1:]):
         if run.promoted:
             break
         kept += 1
