@@ -23,7 +23,7 @@ FAULTS = {
     "random bytes": (Outcome.QUARANTINED, Code.UNREADABLE),
     "missing column": (Outcome.QUARANTINED, Code.MISSING_COLUMN),
     "too many nulls": (Outcome.QUARANTINED, Code.TOO_MANY_NULLS),
-    "empty": (Outcome.QUARANTINED, Code.UNREADABLE),
+    "empty": (Outcome.QUARANTINED, Code.EMPTY_FILE),
     "truncated": (Outcome.QUARANTINED, Code.UNREADABLE),
     "unknown model": (Outcome.IGNORED, Code.UNKNOWN_MODEL),
 }
