@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import gc
 import itertools
 import json
@@ -80,7 +82,12 @@ def only(position: int, name: str) -> Wanted:
 def sweep(scenario: Scenario, wanted: Wanted, jobs: int = 2) -> Report:
     """Try the scenario undisturbed, and in a world of its own with each wanted fault."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, _deployed(scenario) as stack, without_waiting():
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _kept_files(Path(folder) / "files"),
+        _deployed(scenario) as stack,
+        without_waiting(),
+    ):
         forks = _Forks(Path(folder), scenario.name, wanted, jobs)
         rehearse(stack.app.models[MODEL])  # imports what children would import one by one
         injection = Injection(forks.choose)
@@ -111,6 +118,29 @@ def _lived(scenario: Scenario, world: World) -> list[str]:
         where = traceback.extract_tb(error.__traceback__)[-1]
         world.wrong.append(str(error) or str(where.line))
     return world.wrong + [f"promise {breach.promise}: {breach.message}" for breach in check(world.stack.app)]
+
+
+def _own_places(folder: Path) -> None:
+    """Open this world's files anew: places in files that were open when it split off are shared, too."""
+    for link in list(Path("/proc/self/fd").iterdir()):
+        number = int(link.name)
+        with contextlib.suppress(OSError):  # the listing's own is gone by now
+            path = link.readlink()
+            if path.is_relative_to(folder):
+                again = os.open(path, fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE)
+                os.lseek(again, os.lseek(number, 0, os.SEEK_CUR), os.SEEK_SET)
+                os.dup2(again, number)
+                os.close(again)
+
+
+@contextmanager
+def _kept_files(folder: Path) -> Iterator[None]:
+    """Worlds share the disk: what one wrote before others split off has to stay until all have ended."""
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setattr(tempfile.TemporaryDirectory, "_rmtree", lambda *_, **__: None)
+        yield
 
 
 @contextmanager
@@ -152,6 +182,7 @@ class _Forks:
                 gc.disable()  # a short life, and what is not touched is not copied
                 signal.alarm(PATIENCE)
                 self._child = True
+                _own_places(self.folder)
                 return fault
             self._alive[pid] = call, fault
         return None
