@@ -7,7 +7,7 @@ from faults.injection import FAULTS, Call
 from faults.sweep import every
 from moto_stack import ROOT
 
-SPACING = 41  # a prime: each kind of fault has its turn; see scripts/sweep.py --every
+SPACING = 31  # a prime: each kind of fault has its turn; see scripts/sweep.py --every
 
 
 def test_whatever_single_request_fails_all_is_well_in_the_end(capsys):
