@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from refit import trial
-from refit.aws import inputs, keys, messages, serving
+from refit.aws import inputs, keys, messages, serving, training_data
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import ChampionMoved, TrainingError
 from refit.models import get_model
@@ -29,7 +29,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         )
 
     base = serving.compared(app, message.model, frozen.champion)
-    data = inputs.dataset(app.store, frozen, spec, serving.fingerprints(app.store, base))
+    data = training_data.dataset(app.store, frozen, spec, serving.fingerprints(app.store, base))
     blocks = split(data, spec, len(frozen.candidates))
     versions = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
     if not versions:

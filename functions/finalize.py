@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from refit import trial
-from refit.aws import inputs, keys, messages, serving, versions
+from refit.aws import inputs, keys, messages, serving, training_data, versions
 from refit.aws.runtime import App, entrypoint, logger
 from refit.models import CONTINUED, get_model
 from refit.profile import to_json
@@ -19,9 +19,11 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     proved = event["evaluation"]
     frozen = inputs.read(app.store, message.inputs_key)
     champion = serving.compared(app, message.model, frozen.champion)
-    data = inputs.dataset(app.store, frozen, spec, serving.fingerprints(app.store, champion))
+    data = training_data.dataset(app.store, frozen, spec, serving.fingerprints(app.store, champion))
     name = versions.name_of(message.run_id)
-    app.store.put_json_once(keys.reference(message.model, name), to_json(inputs.reference(app.store, frozen)))
+    app.store.put_json_once(
+        keys.reference(message.model, name), to_json(training_data.reference(app.store, frozen))
+    )
     tested = serving.fitted(app.store, app.registry.recorded(message.model, proved["challenger"]))
     base = serving.fitted(app.store, champion) if champion and proved["candidate"] in CONTINUED else None
     version = versions.record(

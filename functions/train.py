@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from refit import trial
-from refit.aws import inputs, messages, serving, versions
+from refit.aws import inputs, messages, serving, training_data, versions
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import BadMessage
 from refit.models import CONTINUED, get_model
@@ -25,7 +25,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         )
     champion = serving.compared(app, message.model, frozen.champion)
     learned = serving.fingerprints(app.store, champion)
-    data = inputs.dataset(app.store, frozen, spec, learned)
+    data = training_data.dataset(app.store, frozen, spec, learned)
     blocks = split(data, spec, len(frozen.candidates))
     base = serving.fitted(app.store, champion) if champion and candidate in CONTINUED else None
     version = versions.record(

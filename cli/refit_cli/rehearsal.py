@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from refit import artifact
+from refit.candidates import applicable
 from refit.contract import Column, ColumnType
 from refit.errors import ArtifactError, ConfigError
 from refit.metrics import Task
 from refit.models import CONTINUED, ModelSpec
 from refit.shard import Shard
 from refit.training import Blocks, assemble
-from refit.trial import applicable, refuse_unsupported, train
+from refit.trial import refuse_unsupported, train
 
 ROWS = 200
 

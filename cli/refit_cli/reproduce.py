@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from refit import canonical, trial
-from refit.aws import inputs, serving, versions
+from refit.aws import inputs, serving, training_data, versions
 from refit.aws.runtime import App
 from refit.errors import RefitError
 from refit.metrics import Task
@@ -71,7 +71,7 @@ def reproduce(app: App, spec: ModelSpec, name: str) -> Reproduced:
         raise RefitError(f"{name} {why}; there is nothing to compare with")
     frozen = inputs.read(app.store, version.inputs_key)
     compared = serving.compared(app, spec.name, frozen.champion)
-    data = inputs.dataset(app.store, frozen, spec, serving.fingerprints(app.store, compared))
+    data = training_data.dataset(app.store, frozen, spec, serving.fingerprints(app.store, compared))
     base = serving.fitted(app.store, compared) if compared and version.candidate in CONTINUED else None
     if version.parent:
         tested = serving.fitted(app.store, app.registry.recorded(spec.name, version.parent))

@@ -296,7 +296,9 @@ def test_a_function_has_the_layers_that_its_code_imports_and_no_others(file):
     assert {layer["Ref"] for layer in FUNCTIONS[file]["Layers"]} == expected
 
 
-@pytest.mark.parametrize("file", ["keep_champion", "prune", "record_failure", "request_approval", "tick"])
+@pytest.mark.parametrize(
+    "file", ["keep_champion", "prune", "record_failure", "request_approval", "request_retraining", "tick"]
+)
 def test_a_function_that_looks_at_no_rows_starts_without_numpy(file):
     """By what its code reaches, and by what a fresh interpreter has loaded: every cold start would pay for it."""
     assert "numpy" not in reach(file).packages

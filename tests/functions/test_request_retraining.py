@@ -7,7 +7,7 @@ import pytest
 from moto_stack import MODELS, sample
 from rows import flights
 
-from refit.aws import inputs
+from refit.aws import inputs, training_data
 from refit.errors import AwsUnavailable, Conflict
 from refit.records import Quality, RunStatus
 
@@ -308,7 +308,7 @@ def test_a_batch_without_a_column_that_came_later_is_learned_from_with_its_fill(
     run = stack.app.registry.run("flights", answer["run_id"])
     frozen = inputs.read(stack.app.store, run.inputs_key)
     assert [each.batch_id for each in frozen.batches] == [old.batch_id, new.batch_id]
-    data = inputs.dataset(stack.app.store, frozen, stack.app.models["flights"])
+    data = training_data.dataset(stack.app.store, frozen, stack.app.models["flights"])
     assert np.unique(data.rows.columns["seats"], return_counts=True)[0].tolist() == [90, 180]
     assert (data.rows.columns["seats"] == 180).sum() == 400
     stack.walk(answer["run_id"])

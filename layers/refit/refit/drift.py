@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import numpy as np
 
+from refit import times
 from refit.batches import Upload
 from refit.models import ModelSpec
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, aligned
@@ -440,11 +441,11 @@ def false_alarms_a_year(batches_a_year: float, budget: float = BUDGET) -> float:
 
 def batches_a_year(uploads: Sequence[Upload]) -> float | None:
     """How many batches come, by the times that their data begins, or else that they were uploaded; None when unknown."""
-    times = sorted((upload.period or (upload.uploaded_at,))[0] for upload in uploads)
-    if len(times) < 2 or not times[0]:
+    starts = sorted((upload.period or (upload.uploaded_at,))[0] for upload in uploads)
+    if len(starts) < 2 or not starts[0]:
         return None
-    span = _moment(times[-1]) - _moment(times[0])
-    return (len(times) - 1) * (YEAR / span) if span >= timedelta(hours=1) else None
+    span = times.moment(starts[-1]) - times.moment(starts[0])
+    return (len(starts) - 1) * (YEAR / span) if span >= timedelta(hours=1) else None
 
 
 def same_season(uploads: Sequence[Upload], batch_id: str, period: tuple[str, str]) -> list[Upload]:
@@ -452,7 +453,7 @@ def same_season(uploads: Sequence[Upload], batch_id: str, period: tuple[str, str
 
     None where the batch covers half a year or more: that has no season. Of many, every so-manieth.
     """
-    start, end = map(_moment, period)
+    start, end = map(times.moment, period)
     if end - start > YEAR / 2:
         return []
     low, high = start - YEAR - timedelta(days=SEASON_DAYS), end - YEAR + timedelta(days=SEASON_DAYS)
@@ -460,7 +461,7 @@ def same_season(uploads: Sequence[Upload], batch_id: str, period: tuple[str, str
     for upload in uploads:
         if not upload.period or upload.batch_id == batch_id:
             continue
-        first, last = map(_moment, upload.period)
+        first, last = map(times.moment, upload.period)
         inside = min(last, high) - max(first, low)
         if inside >= (last - first) / 2 and inside >= timedelta(0):  # more in the season than out of it
             found.append(upload)
@@ -471,7 +472,3 @@ def same_season(uploads: Sequence[Upload], batch_id: str, period: tuple[str, str
 def is_season(season: Profile, batch: Profile) -> bool:
     """Whether there are rows enough: from a few rows, nothing would differ significantly."""
     return season.rows >= min(batch.rows, SEASON_ROWS)
-
-
-def _moment(text: str) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))

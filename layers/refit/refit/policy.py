@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from enum import StrEnum
 from statistics import NormalDist
 
-from refit import costs, schedule
+from refit import costs, schedule, times
 from refit.batches import Upload
 from refit.models import ModelSpec, Training
 from refit.records import TESTED_LOW
@@ -460,7 +459,7 @@ def _spent(state: State, spec: ModelSpec, now: str) -> str:
 
 
 def _next_month(now: str) -> str:
-    moment = datetime.fromisoformat(now.replace("Z", "+00:00"))
+    moment = times.moment(now)
     year, month = (moment.year + 1, 1) if moment.month == 12 else (moment.year, moment.month + 1)
     return f"{year:04d}-{month:02d}-01T00:00:00Z"
 

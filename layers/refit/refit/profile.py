@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from refit import times
 from refit.errors import ArtifactError
 
 MAX_BINS = 1024
@@ -250,7 +251,7 @@ class Profile:
 
 def iso(nanoseconds: int) -> str:
     """ISO 8601 in UTC, to the second."""
-    return datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return times.text(datetime.fromtimestamp(nanoseconds // 1_000_000_000, UTC))
 
 
 def merge(profiles: Iterable[Profile]) -> Profile:

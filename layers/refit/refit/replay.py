@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from refit import costs, trial
+from refit import costs, times, trial
 from refit.batches import Outcome, Upload, batch_id, inputs_digest
+from refit.candidates import applicable, recent_rows
 from refit.drift import check, is_season, same_season
 from refit.errors import NotEnoughData, RefitError, TrainingError
 from refit.evaluation import Evaluation, quality_floor, trivial_predictions
@@ -303,7 +304,7 @@ class _World:
 
     def _arrive(self, file: File, name: str) -> None:
         period = file.period
-        wall = period[1] if period else _text(START + APART * len(self.uploads))
+        wall = period[1] if period else times.text(START + APART * len(self.uploads))
         self.now = max(self.now, wall)
         upload = Upload(
             name, self.spec.name, file.name, "", Outcome.ACCEPTED, uploaded_at=self.now, sha256=file.sha256
@@ -470,7 +471,7 @@ class _World:
         return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
 
     def _candidates(self, spec: ModelSpec) -> tuple[str, ...]:
-        return trial.applicable(spec, sum(upload.rows for upload in self.uploads), self.champion)
+        return applicable(spec, sum(upload.rows for upload in self.uploads), self.champion)
 
     def _dataset(self, order: Sequence[int], seen: Sequence[bool]) -> Dataset:
         shards = [_rows(self.files[i]) for i in order]
@@ -486,7 +487,7 @@ class _World:
         data = self._dataset(range(len(self.files)), [False] * len(self.files))
         index = np.arange(len(data.labels))
         if self.policy.recent and self.champion:
-            index = index[-trial.recent_rows(self.spec, len(index)) :]
+            index = index[-recent_rows(self.spec, len(index)) :]
         self.retrainings += 1
         self.spent += costs.of_fit(len(index))
         told = (
@@ -537,7 +538,3 @@ def policies_to_compare(spec: ModelSpec, batches: int) -> list[Policy]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,4 +1,4 @@
-"""A run's steps without AWS: which candidates make sense, train one, judge them, refit the one that won.
+"""A run's steps without AWS: train a candidate, judge them all, refit the one that won.
 
 The functions Train, Evaluate and Finalize call these, and so do `refit replay` and `refit reproduce`.
 """
@@ -9,11 +9,12 @@ import copy
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from refit import artifact, learning, rowprints, search, transfer
+from refit.candidates import features_of, recent_rows
 from refit.errors import ConfigError, TrainingError
 from refit.evaluation import NO_LEAK, Evaluation, Gate, choose, evaluate, slices_of, trivial_predictions
 from refit.metrics import CLASSIFICATION, METRICS, Task, score
@@ -35,13 +36,6 @@ from refit.training import (
 TUNED_ON = 0.2  # newest share of the training rows on which a threshold is tuned where nothing is selected
 THRESHOLDS = 200
 WARM_UP, TIMED = 5, 30  # predictions of one row each
-
-
-class Known(Protocol):
-    """What is known of a champion without loading it."""
-
-    @property
-    def features(self) -> tuple[dict[str, str], ...]: ...
 
 
 @dataclass(frozen=True)
@@ -71,27 +65,6 @@ class Judgement:
     evaluation: Evaluation
     rows: dict[str, int]  # of the blocks, and how many of them were left out as known
     candidates: dict[str, dict[str, Any]]  # what is to be said of each
-
-
-def applicable(spec: ModelSpec, rows: int, champion: Known | None) -> tuple[str, ...]:
-    """The declared candidates that make sense on so many rows, beside that champion.
-
-    "recent" is left out where it would be the same as another, what goes on from the champion where there
-    is none, or one with other features. Where nothing is left, a first model is made by a full fit.
-    """
-    features = _features(spec)
-    fits = champion is not None and tuple(champion.features) == features
-    names = [name for name in spec.training.candidates if fits or name not in CONTINUED]
-    window = recent_rows(spec, rows)
-    too_few = spec.training.recent_rows is None and (champion is None or window < spec.gates.min_test_rows)
-    if (rows <= window or too_few) and "full" in names:
-        names = [name for name in names if name != "recent"]
-    return tuple(names) or ("full",)
-
-
-def recent_rows(spec: ModelSpec, rows: int) -> int:
-    """What the candidate "recent" learns from, of so many: as declared, else the newest quarter."""
-    return spec.training.recent_rows or max(1, rows // 4)
 
 
 def refuse_unsupported(spec: ModelSpec) -> None:
@@ -171,7 +144,7 @@ def _fitted(
     if _goes_on(candidate, spec, champion):
         if champion is None:
             raise TrainingError(f"{candidate} goes on from the champion, and there is none")
-        if tuple(champion.features) != _features(spec):
+        if tuple(champion.features) != features_of(spec):
             raise TrainingError(
                 f"{candidate} goes on from {champion.name}, which knows other columns; let the others learn anew"
             )
@@ -190,7 +163,7 @@ def _fitted(
         candidate=candidate,
         estimator=estimator,
         classes=classes,
-        features=_features(spec),
+        features=features_of(spec),
         fingerprints=prints,
         base=base,
         trained_rows=len(rows),
@@ -456,10 +429,6 @@ def tuned_threshold(model: Model, data: Dataset, index: np.ndarray, spec: ModelS
             "test block (one class only); give decision.threshold a number"
         )
     return float(min(cuts[np.array(scores) == best], key=lambda cut: abs(cut - 0.5)))
-
-
-def _features(spec: ModelSpec) -> tuple[dict[str, str], ...]:
-    return tuple({"name": column.name, "type": column.type.value} for column in spec.contract.features)
 
 
 def _identity(spec: ModelSpec, data: Dataset) -> list[str]:

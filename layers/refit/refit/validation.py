@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refit import times
 from refit.batches import Code, Reason
 from refit.columns import (
     Typed,
@@ -901,7 +901,7 @@ def _file_findings(task: _Task, profile: Profile, found: _Found) -> Iterator[_Fi
             yield _Finding(Reason(Code.RARE_LABEL, message, contract.target, min(counts)), hard)
     last = found.columns[contract.time].last if contract.time in found.columns else None
     if task.now and contract.fresh_seconds is not None and contract.time and last is not None:
-        moment = int(datetime.fromisoformat(task.now.replace("Z", "+00:00")).timestamp()) * 10**9
+        moment = int(times.moment(task.now).timestamp()) * 10**9
         hard = "fresh" in contract.hard
         if last < moment - contract.fresh_seconds * 10**9:
             message = (

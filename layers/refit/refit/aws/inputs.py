@@ -8,18 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from refit.aws import keys
 from refit.aws.registry import Registry, from_dict
 from refit.aws.store import Store
 from refit.batches import Upload
+from refit.candidates import applicable
 from refit.models import ModelSpec
-from refit.profile import Profile, from_json, merge
 from refit.records import Version
-from refit.shard import load
-from refit.training import Dataset, assemble
-from refit.trial import applicable
 
 
 @dataclass(frozen=True)
@@ -104,16 +99,3 @@ def learned_by(store: Store, registry: Registry, model: str, version: str) -> fr
     if found is None or not found.inputs_key:
         return frozenset()
     return frozenset(each.batch_id for each in read(store, found.inputs_key).batches)
-
-
-def dataset(store: Store, inputs: Inputs, spec: ModelSpec, learned: np.ndarray | None = None) -> Dataset:
-    """Labelled rows of all batches in time order; `learned`: fingerprints of the champion's rows."""
-    shards = [load(store.get(keys.shard(inputs.model, each.batch_id))) for each in inputs.batches]
-    return assemble(shards, [each.seen for each in inputs.batches], spec, learned)
-
-
-def reference(store: Store, inputs: Inputs) -> Profile:
-    """The merged profile of all batches: what a version that learned from them compares new data with."""
-    return merge(
-        from_json(store.get_json(keys.profile(inputs.model, each.batch_id))) for each in inputs.batches
-    )
