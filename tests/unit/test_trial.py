@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from refit import artifact, canonical, search, transfer
+from refit.candidates import applicable
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import ConfigError, NotEnoughData, TrainingError
 from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Search, Training, Triggers
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
-from refit.trial import Model, applicable, judge, refit, refuse_unsupported, train, tuned_threshold
+from refit.trial import Model, judge, refit, refuse_unsupported, train, tuned_threshold
 
 KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
 SPEC = ModelSpec(
