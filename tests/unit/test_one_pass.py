@@ -359,9 +359,10 @@ def test_repeated_keys_are_found_as_a_set_would_find_them(tmp_path, monkeypatch,
     assert sum(reason.count for reason in verdict.reasons if reason.code == Code.DUPLICATE_KEY) == expected
 
 
+@pytest.mark.parametrize("plain", [False, True])
 @pytest.mark.parametrize("collide", [False, True])
-def test_batches_with_dictionaries_of_their_own_share_a_vocabulary(monkeypatch, collide):
-    """As the blocks of a CSV have them; words are one where they are equal, not where their hashes are."""
+def test_batches_with_dictionaries_of_their_own_share_a_vocabulary(monkeypatch, collide, plain):
+    """As the blocks of a CSV have them, and rows of plain text; words are one where they are equal, not where their hashes are."""
     if collide:
         monkeypatch.setattr(
             validation, "hash_words", lambda body, places: np.zeros(len(places) - 1, np.uint64)
@@ -369,34 +370,11 @@ def test_batches_with_dictionaries_of_their_own_share_a_vocabulary(monkeypatch, 
     vocabulary = validation._Vocabulary(Column("v", CATEGORY))
     found = []
     for words in (["a", "b", None], ["b", "c"], ["c", "a", "d"], ["e"]):
-        codes = vocabulary.codes(typed(pa.array(words).dictionary_encode(), CATEGORY)).tolist()
+        array = pa.array(words, pa.string())
+        codes = vocabulary.codes(typed(array if plain else array.dictionary_encode(), CATEGORY)).tolist()
         found.append([None if code < 0 else vocabulary.words[code].as_py() for code in codes])
     assert found == [["a", "b", None], ["b", "c"], ["c", "a", "d"], ["e"]]
     assert vocabulary.words.to_pylist() == ["a", "b", "c", "d", "e"]
-
-
-@pytest.mark.parametrize("collide", [False, True])
-def test_rows_of_plain_text_are_looked_up_in_a_large_vocabulary(monkeypatch, collide):
-    monkeypatch.setattr(validation, "MANY_WORDS", 2)
-    if collide:
-        monkeypatch.setattr(
-            validation, "hash_words", lambda body, places: np.zeros(len(places) - 1, np.uint64)
-        )
-    vocabulary = validation._Vocabulary(Column("v", CATEGORY))
-    assert vocabulary.known(pa.array(["a", "b"])) is None
-    vocabulary.codes(typed(pa.array(["a", "b"]).dictionary_encode(), CATEGORY))
-    for words in (
-        ["b", None, "new", "a", "new", ""],
-        ["", "b", "more"],
-        [None],
-        pa.array(["x", "b", "y"]).slice(1),
-    ):
-        array = words if isinstance(words, pa.Array) else pa.array(words, pa.string())
-        found = vocabulary.known(array)
-        told = [None if code < 0 else vocabulary.words[code].as_py() for code in found.values.tolist()]
-        assert told == array.to_pylist()
-        assert (found.null is None) == (None not in told)
-    assert vocabulary.words.to_pylist() == ["a", "b", "new", "", "more", "y"]
 
 
 # ---------------------------------------------------------------- the list of bad rows

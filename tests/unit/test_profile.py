@@ -137,6 +137,8 @@ LARGE = {
     "whole numbers that grow": lambda rng, n: (rng.random(n) * 2.0 ** np.linspace(1, 40, n)).astype(int) - 3,
     "late and small": lambda rng, n: np.where(np.arange(n) < n - 5, rng.integers(0, 9, n), 1e-9),
     "a level with gaps": lambda rng, n: np.where(rng.random(n) < 0.1, 0, rng.normal(1013, 7, n)),
+    "whole numbers below zero": lambda rng, n: rng.integers(-40, 3, n) - (np.arange(n) > 2e5) * 30_000,
+    "two labels": lambda rng, n: (rng.random(n) < 0.3).astype(int),
     "negative": lambda rng, n: -rng.lognormal(0, 1, n),
     "rising": lambda rng, n: 1e9 + np.arange(float(n)),
     "one value": lambda rng, n: np.full(n, 0.1),
@@ -170,8 +172,11 @@ def test_what_is_counted_of_many_rows_is_what_numpy_counts(kind):
         width = 2.0 ** (found.sketch.shift - 52)
         assert abs(found.sketch.quantile(share) - true) <= width * abs(true)
     whole = NumberTally(whole=bool(np.all(values == np.floor(values))))
-    whole.add(values, values.min(), values.max())
+    for part in np.split(values, [10, 40_000, 200_000]):
+        whole.add(part, part.min(), part.max())
     again = whole.profile(len(values))
+    assert again.mean == pytest.approx(found.mean, rel=1e-9)
+    assert again.m2 == pytest.approx(found.m2, rel=1e-9, abs=1e-9)
     assert again.sketch.keys.tolist() == found.sketch.keys.tolist()
     assert again.sketch.counts.tolist() == found.sketch.counts.tolist()
     assert again.distinct.hashes.tolist() == found.distinct.hashes.tolist()

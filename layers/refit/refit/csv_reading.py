@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pc_csv
 
 from refit.batches import Code
+from refit.columns import buffer_of
 from refit.contract import ColumnType, Dialect
 from refit.errors import UnreadableFile
 from refit.source import (
@@ -50,6 +51,7 @@ GATHERED_ROWS = (
     32 << 10
 )  # blocks are put together to so many rows, for each batch costs its consumer something
 GATHERED_BLOCKS = 8
+MANY = 8  # rows a word, on average of the first block, from which a column is read by its words
 THREADS = 2
 RATIO, RATIO_BYTES = (
     500,
@@ -418,19 +420,14 @@ class _Reader:
         self.dialect, self.delimiter, self.quote = dialect, _byte(dialect.delimiter), _byte(dialect.quote)
         self.kinds = [_ARROW[(types or {}).get(name, ColumnType.TEXT)] for name in names]
         self.aliases = [f"c{i}" for i in range(len(names))]  # a file's own names may be doubled
-        self.convert = pc_csv.ConvertOptions(
-            column_types=dict(zip(self.aliases, self.kinds, strict=True)),
-            null_values=NULL_WORDS,
-            strings_can_be_null=True,
-            quoted_strings_can_be_null=False,
-            check_utf8=False,  # done already
-            decimal_point=dialect.decimal,
-        )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         rows = waiting = 0
         gathered: list[pa.Table] = []
         for table in self._tables():
+            if gathered and table.schema != gathered[0].schema:
+                yield from self._together(gathered)
+                gathered, waiting = [], 0
             rows += table.num_rows
             if rows > self.limits.max_rows:
                 message = (
@@ -462,9 +459,12 @@ class _Reader:
             return
         pool = ThreadPoolExecutor(THREADS)
         under_way: deque[Future[pa.Table]] = deque()
-        rows = 0
+        table = self._numbered(lambda: self._parsed(first), 0)
+        rows = table.num_rows
+        self._learn(table)
+        yield table
         try:
-            for block in chain([first, second], blocks):
+            for block in chain([second], blocks):
                 under_way.append(pool.submit(self._parsed, block))
                 if len(under_way) > THREADS:
                     table = self._numbered(under_way.popleft().result, rows)
@@ -476,6 +476,14 @@ class _Reader:
                 yield table
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _learn(self, table: pa.Table) -> None:
+        """Columns of many words are plain text from here on: a dictionary for each block would cost more than it saves."""
+        for i, column in enumerate(table.columns):
+            if self.kinds[i] == _WORDS and table.num_rows < MANY * max(
+                (len(chunk.dictionary) for chunk in column.chunks), default=0
+            ):
+                self.kinds[i] = pa.string()
 
     def _numbered(self, parsed: Callable[[], pa.Table], rows: int) -> pa.Table:
         """What `parsed` returns; a ragged row gets the number that it has in the file."""
@@ -503,7 +511,14 @@ class _Reader:
                     column_names=self.aliases, use_threads=False, block_size=len(block) + 1
                 ),
                 parse_options=_parse_options(self.dialect, invalid_row_handler=note),
-                convert_options=self.convert,
+                convert_options=pc_csv.ConvertOptions(
+                    column_types=dict(zip(self.aliases, self.kinds, strict=True)),
+                    null_values=NULL_WORDS,
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=False,
+                    check_utf8=False,  # done already
+                    decimal_point=self.dialect.decimal,
+                ),
             )
         except pa.ArrowInvalid as error:
             if ragged:
@@ -519,7 +534,8 @@ class _Reader:
     def _look(self, values: pa.Array, kind: pa.DataType, name: str) -> None:
         if kind == pa.float64():
             # Arrow reads nan(1) and " nan" as not a number; as words they are none of those for nothing.
-            if pc.any(pc.is_nan(values)).as_py():
+            least = buffer_of(values, np.float64).min() if len(values) else 0.0  # NaN where there is one
+            if np.isnan(least) and pc.any(pc.is_nan(values)).as_py():
                 raise NotAsTyped(f"column {short(name)} holds a word for not a number")
             return
         words = values.dictionary if pa.types.is_dictionary(kind) else values

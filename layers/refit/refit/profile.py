@@ -23,10 +23,11 @@ from refit.errors import ArtifactError
 MAX_BINS = 1024
 MAX_CATEGORIES = 1000
 BUCKETS = 256
-SPAN = 1 << 15  # bins that magnitudes may spread over, occupied or not
+SPAN = 1 << 13  # bins that magnitudes may spread over, occupied or not
 _FORMAT = 1
 _HASHES = 256
 _EXPONENT = 52  # bits of a float64 below its exponent
+_LARGEST = float(np.finfo(float).max)
 _TOP = np.int64(0x7FF << _EXPONENT)
 
 
@@ -322,4 +323,4 @@ def bucketed(hashes: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 def _finite(value: float) -> float:
     """JSON has no infinity: sums of numbers beyond 1e154 squared end at the largest float."""
-    return float(np.clip(value, -np.finfo(float).max, np.finfo(float).max))
+    return max(-_LARGEST, min(value, _LARGEST))

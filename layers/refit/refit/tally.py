@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 
@@ -31,14 +30,15 @@ from refit.profile import (
 from refit.shard import Shard, hash_words, packed
 
 BLOCK = 1 << 15  # values that stay in the fastest cache while they are looked at
-PIECE = 1 << 17  # values that are counted at once
+PIECE = 1 << 16  # values whose moments are taken at once
+TOGETHER = 1 << 15  # whole numbers that lie so close are counted one by one
 MAX_WORDS = 100_000  # whose counts are kept, and
 MAX_BYTES = 16 << 20  # of them; beyond that rows are counted by hash only
-_MAGNITUDE = np.int64(2**63 - 1)
 _HALF = np.uint64(32)
 _PLACES, _PLACE = 1 << 14, np.uint64(40)  # of hashes that were met, and the first of the bits that say where
-_FIRST = 1024
+_FIRST, _WAITING = 1024, 1024
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2 ** 64 over the golden ratio: Knuth's multiplicative hashing
+_LOST = 64.0  # times that a sum of squares may exceed that of deviations: two digits are lost
 
 
 class NumberTally:
@@ -51,73 +51,44 @@ class NumberTally:
         self._room = room or Room()
         self._distinct = _Smallest()
         self._bins = _Bins()
-        self._whole = whole
+        self._whole = _Whole() if whole else None
 
     def add(self, values: np.ndarray, low: float, high: float) -> None:
         """Count finite float64 values, shape (n,); `low` and `high` are the least and the largest."""
         if not len(values):
             return
         self.min, self.max = min(self.min, low), max(self.max, high)
-        for start in range(0, len(values), PIECE):
-            self._piece(values[start : start + PIECE], low, high)
+        if self._whole and not self._whole.reach(low, high):
+            self._spread(self._whole)
+        whole, room = self._whole, self._room
+        for start in range(0, 0 if whole else len(values), PIECE):
+            piece = values[start : start + PIECE]
+            self._moments(len(piece), *_moments(piece, room))
+        for start in range(0, len(values), BLOCK):
+            block = values[start : start + BLOCK]
+            if whole:
+                whole.add(block, low, high, room)
+            else:
+                self._distinct.add_numbers(block, room)
+                self._bins.add(block, low, high, room)
 
-    def _piece(self, values: np.ndarray, low: float, high: float) -> None:
-        n, room = len(values), self._room
-        zeros = low <= 0 <= high
-        self._reach(lambda: self._bins.reach(values, low, high))
-        apart = self._whole and self._bins.apart
-        with np.errstate(over="ignore", invalid="ignore"):
-            # Deviations from the mean of the first block, a quarter of the piece or more: digits are not lost.
-            first = values[:BLOCK]
-            about = float(np.add.reduce(first)) / len(first)
-            if not math.isfinite(about):  # the sum is too large; that of shares is not
-                about = float(np.add.reduce(first / len(first)))
-            m2 = surplus = 0.0
-            for start in range(0, n, BLOCK):
-                block = values[start : start + BLOCK]
-                floats = room.floats[: len(block)]
-                np.subtract(block, about, out=floats)
-                surplus += float(np.add.reduce(floats))
-                m2 += float(np.einsum("i,i->", floats, floats))
-                if zeros:
-                    block = np.add(block, 0.0, out=floats)  # one zero of both
-                if not apart:
-                    self._distinct.add_numbers(block, room)
-                self._bins.place(block, room.places[start : start + len(block)], room, low, high)
-        if not self._bins.count(values, room.places[:n], low, high):
-            # A magnitude lies below all that the table reaches to.
-            self._reach(lambda: self._bins.reach_down(values))
-            if apart and not self._bins.apart:
-                for start in range(0, n, BLOCK):
-                    self._distinct.add_numbers(values[start : start + BLOCK] + 0.0, room)
-            for start in range(0, n, BLOCK):
-                block = values[start : start + BLOCK]
-                self._bins.place(block, room.places[start : start + len(block)], room, low, high)
-            self._bins.count(values, room.places[:n], low, high)
-        if math.isfinite(surplus):
-            mean, m2 = about + surplus / n, max(0.0, m2 - surplus * surplus / n)
-        else:
-            mean = float(np.add.reduce(values / n))
-            m2 = math.inf  # as large as it can be told
+    def _moments(self, n: int, mean: float, m2: float) -> None:
         self.mean, self.m2 = merge_moments((self.count, self.mean, self.m2), (n, mean, m2))
         self.count += n
 
-    def _reach(self, change: Callable[[], None]) -> None:
-        """Have the bins change; of whole numbers that lay one in a bin, what they were is remembered first."""
-        before = self._bins.apart and self._whole and self._bins.sketch_as_it_is()
-        change()
-        if before and not self._bins.apart:
-            self._remember(before)
-
-    def _remember(self, bins: Sketch) -> None:
-        values = np.where(bins.keys < 0, bins.edges()[1], bins.edges()[0])
-        for start in range(0, len(values), BLOCK):
-            self._distinct.add_numbers(values[start : start + BLOCK] + 0.0, self._room)
+    def _spread(self, whole: _Whole) -> None:
+        """Whole numbers lie too far apart, or are all there: hand over what was counted one by one."""
+        self._whole = None
+        values, counts = whole.found()
+        if len(values):
+            self._moments(int(counts.sum()), *_moments_of_counts(values, counts))
+            self._distinct.add_numbers(values, self._room)
+            self._bins.add(values, values[0], values[-1], self._room, counts)
 
     def profile(self, rows: int) -> NumberProfile:
         """The profile of a column of so many rows; those that were not counted are null."""
-        if self._whole and self._bins.apart:
-            self._remember(self._bins.sketch_as_it_is())
+        if self._whole:
+            self._spread(self._whole)
         return NumberProfile(
             rows,
             rows - self.count,
@@ -130,40 +101,126 @@ class NumberTally:
         )
 
 
+def _moments(values: np.ndarray, room: Room) -> tuple[float, float]:
+    """Mean and sum of squared deviations of finite values, shape (at most PIECE,)."""
+    n = len(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        total, squares = float(np.add.reduce(values)), float(np.einsum("i,i->", values, values))
+        m2 = squares - total * total / n
+        if m2 * _LOST >= squares and math.isfinite(m2):
+            return total / n, m2
+        # Deviations from about the mean: digits are not lost.
+        about = total / n
+        if not math.isfinite(about):  # the sum is too large; that of shares is not
+            about = float(np.add.reduce(values / n))
+        m2 = surplus = 0.0
+        for start in range(0, n, BLOCK):
+            block = values[start : start + BLOCK]
+            floats = np.subtract(block, about, out=room.floats[: len(block)])
+            surplus += float(np.add.reduce(floats))
+            m2 += float(np.einsum("i,i->", floats, floats))
+        if math.isfinite(surplus):
+            about, m2 = about + surplus / n, m2 - surplus * surplus / n
+            return about, max(0.0, m2) if math.isfinite(m2) else math.inf
+    return about, math.inf  # as large as it can be told
+
+
+def _moments_of_counts(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """The same of rising values that came so often; they lie within TOGETHER."""
+    n, steps = float(counts.sum()), values - values[0]
+    mean = float(np.add.reduce(steps * counts)) / n
+    return float(values[0]) + mean, float(np.add.reduce((steps - mean) ** 2 * counts))
+
+
 class Room:
     """Memory that is used again and again, so that it stays in the cache."""
 
     def __init__(self) -> None:
         self.floats = np.empty(BLOCK)
-        self.integers = np.empty(BLOCK, np.int64)
+        self.integers, self.places = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
         self.hashes, self.met = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
         self.mask = np.empty(BLOCK, bool)
-        self.places = np.empty(PIECE, np.int64)
+
+
+class _Whole:
+    """Counts of whole numbers, one by one."""
+
+    def __init__(self) -> None:
+        self._first = 0.0
+        self._counts = np.zeros(0, np.int64)
+
+    def reach(self, low: float, high: float) -> bool:
+        """Have the counts reach from one number to another; False when they are too far apart."""
+        first, size = self._first, len(self._counts)
+        if size and first <= low and high < first + size:
+            return True
+        if size:
+            low, high = min(low, first), max(high, first + size - 1)
+        if high - low >= TOGETHER:
+            return False
+        counts = np.zeros(int(high - low) + 1, np.int64)
+        counts[int(first - low) :][:size] = self._counts
+        self._first, self._counts = low, counts
+        return True
+
+    def add(self, values: np.ndarray, low: float, high: float, room: Room) -> None:
+        """Count at most BLOCK values that the counts reach to."""
+        n, place = len(values), int(low - self._first)
+        steps = np.subtract(values, low, out=room.floats[:n])
+        if high - low <= 1:
+            ones = int(np.add.reduce(steps))
+            self._counts[place] += n - ones
+            if ones:
+                self._counts[place + 1] += ones
+            return
+        places = room.places[:n]
+        places[...] = steps
+        counts = np.bincount(places)
+        self._counts[place : place + len(counts)] += counts
+
+    def found(self) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers that came, rising, and how often."""
+        there = np.flatnonzero(self._counts)
+        return there + self._first + 0.0, self._counts[there]
 
 
 class _Smallest:
     """The smallest hashes."""
 
     def __init__(self) -> None:
-        self.found = Distinct(np.empty(0, np.uint64))
+        self._found = Distinct(np.empty(0, np.uint64))
+        self._waiting: list[np.ndarray] = []  # hashes that may belong to them
+        self._number = 0  # of those that wait
         self._known = np.empty(0, np.uint64)  # by some of its bits, a hash that was met
 
+    @property
+    def found(self) -> Distinct:
+        if self._waiting:
+            self._found = Distinct.of(np.concatenate([self._found.hashes, *self._waiting]))
+            self._waiting, self._number = [], 0
+        return self._found
+
     def add(self, hashes: np.ndarray) -> None:
-        self.found = self.found.merged(Distinct.of(hashes[hashes <= self.found.limit]))
+        self._waiting.append(hashes)
+        self._number += len(hashes)
+        if self._number >= _WAITING:
+            _ = self.found
 
     def add_numbers(self, values: np.ndarray, room: Room) -> None:
         """Of at most BLOCK float64 values."""
         n = len(values)
-        if n > _FIRST and not len(self.found.hashes):
+        if n > _FIRST and not len(self._found.hashes):
             # From a few values it is learned which of the many others need no look.
             for start, end in ((0, _FIRST), (_FIRST, 5 * _FIRST), (5 * _FIRST, n)):
                 self.add_numbers(values[start:end], room)
+                _ = self.found
             return
-        bits, hashes, near = values.view(np.uint64), room.hashes[:n], room.mask[:n]
+        hashes, near = room.hashes[:n], room.mask[:n]
+        bits = np.add(values, 0.0, out=room.floats[:n]).view(np.uint64)  # one zero of both
         np.right_shift(bits, _HALF, out=hashes)
         np.bitwise_xor(hashes, bits, out=hashes)
         np.multiply(hashes, _SPREAD, out=hashes)
-        np.less_equal(hashes, self.found.limit, out=near)
+        np.less_equal(hashes, self._found.limit, out=near)
         count = int(np.count_nonzero(near))
         if not count:
             return
@@ -199,21 +256,26 @@ class _Bins:
         self._shift = 0
         self._first = 0  # key less the place in the table
 
-    @property
-    def apart(self) -> bool:
-        """Whether no two whole numbers share a bin."""
-        return self._high < 0 or (self._high >> 52) - 1023 <= 52 - self._shift
+    def add(
+        self, values: np.ndarray, low: float, high: float, room: Room, times: np.ndarray | None = None
+    ) -> None:
+        """Count at most BLOCK finite values; `low` and `high` may lie outside of them. `times`: how often each came."""
+        self._reach(values, low, high)
+        if not self._count(values, low, high, room, times):
+            # A magnitude lies below all that the table reaches to.
+            self._reach_down(values)
+            self._count(values, low, high, room, times)
 
-    def reach(self, values: np.ndarray, low: float, high: float) -> None:
+    def _reach(self, values: np.ndarray, low: float, high: float) -> None:
         """Have the table reach to the largest magnitude, and to the least where that is known."""
         if low > 0 or high < 0:
             self._cover(_bits(min(abs(low), abs(high))), _bits(max(abs(low), abs(high))))
         elif self._low < 0:
-            self.reach_down(values)
+            self._reach_down(values)
         if self._low >= 0:
             self._cover(self._low, max(_bits(max(-low, high)), self._low))
 
-    def reach_down(self, values: np.ndarray) -> None:
+    def _reach_down(self, values: np.ndarray) -> None:
         """Have it reach to the least magnitude of these values but zero."""
         sizes = np.abs(values)
         sizes = sizes[sizes > 0]
@@ -223,33 +285,42 @@ class _Bins:
         elif not len(self._table):
             self._table = np.zeros(2 * SPAN + 2, np.int64)
 
-    def place(self, values: np.ndarray, out: np.ndarray, room: Room, low: float, high: float) -> None:
-        """The places of at most BLOCK values; of those below the table's reach 0 or less."""
-        bits = values.view(np.int64)
-        if low < 0:
-            np.bitwise_and(bits, _MAGNITUDE, out=out)
-            np.right_shift(out, self._shift, out=out)
-        else:
-            np.right_shift(bits, self._shift, out=out)
-        np.subtract(out, self._first, out=out)
+    def _count(
+        self, values: np.ndarray, low: float, high: float, room: Room, times: np.ndarray | None
+    ) -> bool:
+        """False, and nothing is counted, when a value that is not zero has the place of zeros."""
+        n = len(values)
+        places = self._places(values, low, high, room)
         if low <= 0 <= high:
-            np.maximum(out, 0, out=out)
-            if self._first < 0:  # the key of the least is that of zero
-                out[values == 0] = 0
-        if low < 0:
-            sign = np.right_shift(bits, 63, out=room.integers[: len(bits)])
-            np.bitwise_and(sign, SPAN + 1, out=sign)
-            np.add(out, sign, out=out)
-
-    def count(self, values: np.ndarray, places: np.ndarray, low: float, high: float) -> bool:
-        """Count places; False, and nothing is counted, when a value that is not zero has the place of zeros."""
-        counts = np.bincount(places)
-        if low <= 0 <= high:
+            zeros = int(np.count_nonzero(np.equal(values, 0, out=room.mask[:n])))
+            counts = np.bincount(places)
             empty = int(counts[0]) + (int(counts[SPAN + 1]) if len(counts) > SPAN + 1 else 0)
-            if empty and len(values) - int(np.count_nonzero(values != 0)) != empty:
+            if empty != zeros:
                 return False
+        if times is not None:
+            counts = np.bincount(places, times).astype(np.int64)
+        elif not low <= 0 <= high:
+            counts = np.bincount(places)
         self._table[: len(counts)] += counts
         return True
+
+    def _places(self, values: np.ndarray, low: float, high: float, room: Room) -> np.ndarray:
+        """The places of values; of those below the table's reach 0 or that of negative zeros."""
+        n = len(values)
+        out, sizes = room.places[:n], values
+        if low < 0:
+            sizes = np.abs(values, out=room.floats[:n])
+        if low <= 0 <= high and self._first >= 0:
+            sizes = np.maximum(sizes, _float(self._first << self._shift), out=room.floats[:n])
+        np.right_shift(sizes.view(np.int64), self._shift, out=out)
+        np.subtract(out, self._first, out=out)
+        if low <= 0 <= high and self._first < 0:  # the key of the least is that of zero
+            out[values == 0] = 0
+        if low < 0:
+            sign = np.right_shift(values.view(np.int64), 63, out=room.integers[:n])
+            np.bitwise_and(sign, SPAN + 1, out=sign)
+            np.add(out, sign, out=out)
+        return out
 
     def _cover(self, low: int, high: int) -> None:
         """Have the table reach from one magnitude to another, given by their bits."""
@@ -273,10 +344,6 @@ class _Bins:
         self._shift, self._first, self._low, self._high = shift, first, low, high
 
     def sketch(self) -> Sketch:
-        return self.sketch_as_it_is().bounded()
-
-    def sketch_as_it_is(self) -> Sketch:
-        """All bins of the table that are occupied."""
         zeros = 0
         if not len(self._table):
             keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -289,11 +356,15 @@ class _Bins:
         if zeros:
             at = int(np.searchsorted(keys, 0))
             keys, counts = np.insert(keys, at, 0), np.insert(counts, at, zeros)
-        return Sketch(self._shift, keys, counts)
+        return Sketch(self._shift, keys, counts).bounded()
 
 
 def _bits(value: float) -> int:
     return int(np.float64(value).view(np.int64))
+
+
+def _float(bits: int) -> float:
+    return float(np.int64(bits).view(np.float64))
 
 
 class CategoryTally:
@@ -304,7 +375,7 @@ class CategoryTally:
         self.overflow = False  # there were more words than are kept
         self._buckets = np.zeros(BUCKETS, np.int64)
         self._distinct = _Smallest()
-        # The words that are kept, in the order in which they came; and the same hashes in rising order.
+        # The words that are kept, in the order in which they came; and their hashes in rising order, when they were asked for.
         self._hashes, self._counts, self._seen = (
             np.zeros(0, kind) for kind in (np.uint64, np.int64, np.int64)
         )
@@ -333,6 +404,9 @@ class CategoryTally:
         self.count += int(counts.sum())
         self._buckets += bucketed(hashes[some], counts[some])
         self._distinct.add(hashes[some])
+        if len(self._sorted) < len(self._hashes):
+            self._order = np.argsort(self._hashes)
+            self._sorted = self._hashes[self._order]
         at = np.searchsorted(self._sorted, hashes)
         known = np.zeros(len(hashes), bool)
         inside = at < len(self._sorted)
@@ -365,8 +439,6 @@ class CategoryTally:
         self._hashes = np.concatenate([self._hashes, hashes])
         self._counts = np.concatenate([self._counts, counts])
         self._seen = np.concatenate([self._seen, seen])
-        self._order = np.argsort(self._hashes)
-        self._sorted = self._hashes[self._order]
 
     def words_seen(self) -> list[tuple[str, int]]:
         """The words that are kept, each with its rows, those that are left out as well."""
@@ -381,8 +453,11 @@ class CategoryTally:
         """The profile of a column of so many rows; those that were not counted are null."""
         likely = np.flatnonzero(self._counts)
         if len(likely) > MAX_CATEGORIES:  # of those that are as frequent, the ones with the smallest hashes
-            order = np.lexsort((self._hashes[likely], -self._counts[likely]))
-            likely = np.sort(likely[order[:MAX_CATEGORIES]])
+            counted = self._counts[likely]
+            least = np.partition(counted, len(counted) - MAX_CATEGORIES)[-MAX_CATEGORIES]
+            more, even = likely[counted > least], likely[counted == least]
+            even = even[np.argsort(self._hashes[even])[: MAX_CATEGORIES - len(more)]]
+            likely = np.sort(np.concatenate([more, even]))
         counts = Counter(dict(zip(self._texts(likely), self._counts[likely].tolist(), strict=True)))
         kept, _ = most_frequent(counts)
         return CategoryProfile(
@@ -396,12 +471,15 @@ class CategoryTally:
 
     def _texts(self, which: np.ndarray) -> list[str]:
         """The words at these places, rising."""
-        found, start = [], 0
+        found, start = list[str](), 0
         for body, places in self._words:
             mine = which[(which >= start) & (which < start + len(places) - 1)] - start
-            text = body.tobytes()
-            for begin, end in zip(places[mine].tolist(), places[mine + 1].tolist(), strict=True):
-                found.append(text[begin:end].decode("utf-8", "surrogatepass"))
+            text, spans = body.tobytes(), zip(places[mine].tolist(), places[mine + 1].tolist(), strict=True)
+            if text.isascii():  # one for all is faster
+                one = text.decode("ascii")
+                found += [one[begin:end] for begin, end in spans]
+            else:
+                found += [text[begin:end].decode("utf-8", "surrogatepass") for begin, end in spans]
             start += len(places) - 1
         return found
 

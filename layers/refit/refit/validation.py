@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,6 @@ from refit.columns import (
     arrow_mask,
     arrow_words,
     buffer_of,
-    null_mask,
     text_of,
     truths,
     typed,
@@ -35,7 +35,7 @@ from refit.columns import (
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
-from refit.reading import Limits, NotAsTyped, Part, Source, open_source, swap_decimal
+from refit.reading import Limits, NotAsTyped, Source, open_source, swap_decimal
 from refit.repeats import Repeats
 from refit.shard import NAT, Writer, chunk_bytes, hash_words, kind_of, mix, packed_values
 from refit.tally import MAX_BYTES, MAX_WORDS, CategoryTally, NumberTally, Room
@@ -44,7 +44,6 @@ MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 MOST_SHARD = 5 << 30  # bytes that S3 takes at once
 # Columns beyond the contract's number with which a refused file's rows are read all the same.
 MOST_EXTRA = 100
-MANY_WORDS = 1000  # from which rows of plain text are looked up one by one
 LISTED = 10_000  # bad rows that are written out
 LONGEST_CELL = 1000  # characters of a cell in that list
 ENOUGH_LABELS = 50  # from which labels that are all the same are no accident
@@ -52,6 +51,7 @@ GROUPS = 500_000  # of rows with the same key that are looked at in one pass
 DAY = 86_400 * 10**9
 _NULL_KEY, _WRONG_KEY = np.uint64(0x5851F42D4C957F2D), np.uint64(0x14057B7EF767814F)
 _NO_ROWS = np.empty(0, np.int64)
+T = TypeVar("T")
 _SLOT = np.uint64(46)  # bits of a hash that do not say where a word is looked for first
 
 
@@ -245,12 +245,7 @@ def _pass(
     rows = _Rows(task, columns, repeats, excluded, writer)
     try:
         for source in sources:
-            rows.begin(source)
-            parts = source.parts()
-            ends = [*(part.first_row for part in parts), source.rows][1:]
-            for part, end in zip(parts, ends, strict=True):
-                known = part.first_row is not None and end is not None
-                rows.part(part, end - part.first_row if known else None)  # type: ignore[operator]
+            rows.look_at(source)
         found = rows.end()
         if writer:
             writer.close(np.concatenate([_NO_ROWS, *found.left_out]))
@@ -319,25 +314,6 @@ class _Vocabulary:
             self.words = words
         return codes
 
-    def known(self, array: pa.Array) -> Typed | None:
-        """A column of plain text in codes of this vocabulary; None where its words are better made one first.
-
-        Of many words most rows have one that is known, and finding it is faster than making a dictionary.
-        """
-        plain = pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-        if not plain or len(self.words) < MANY_WORDS:
-            return None
-        array, null = array.cast(pa.large_string()), null_mask(array)
-        there, places = self._found(array)
-        codes = places.astype(np.int32)
-        if null is not None:
-            there |= null
-        if not there.all():
-            codes[~there] = self.codes(typed(array.filter(arrow_mask(~there)), ColumnType.CATEGORY))
-        if null is not None:
-            codes[null] = -1
-        return Typed(codes, null, None, self.words)
-
     def _found(self, words: pa.Array) -> tuple[np.ndarray, np.ndarray]:
         """Which words are known, and their places where they are; shape (words,) each."""
         fresh = hash_words(*text_of(self.words.slice(len(self._hashes))))
@@ -365,8 +341,7 @@ class _Vocabulary:
         there[rest], places[rest] = self._sorted[at] == hashes[rest], self._order[at]
         some = words if there.all() else words.filter(arrow_mask(there))
         same = pc.equal(self.words.take(arrow_indices(places if there.all() else places[there])), some)
-        null = null_mask(same)  # what is null has no word
-        if (truths(same) if null is None else truths(same) | null).all():
+        if truths(same).all():
             return there, places
         found = pc.index_in(words, value_set=self.words)  # two words have one hash: Arrow compares them
         return truths(found.is_valid()), buffer_of(found, np.int32)
@@ -394,13 +369,31 @@ def _extends(words: pa.Array, before: pa.Array) -> bool:
     )
 
 
-def _ahead(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The same batches; the next one is read on another thread while one is looked at."""
+@dataclass(frozen=True)
+class _Part:
+    """The batches that follow are of another part of the file; `rows` is None where that is not known."""
+
+    rows: int | None
+
+
+def _stream(source: Source) -> Iterator[_Part | pa.RecordBatch]:
+    """What a source holds, in its order."""
+    parts = source.parts()
+    ends = [*(part.first_row for part in parts), source.rows][1:]
+    for i, (part, end) in enumerate(zip(parts, ends, strict=True)):
+        if i:
+            pa.default_memory_pool().release_unused()  # what the part before has freed
+        yield _Part(None if part.first_row is None or end is None else end - part.first_row)
+        yield from part.batches()
+
+
+def _ahead(things: Iterator[T]) -> Iterator[T]:
+    """The same things; the next one is read on another thread while one is looked at."""
     with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, batches, None)
-        while (batch := following.result()) is not None:
-            following = pool.submit(next, batches, None)
-            yield batch
+        following = pool.submit(next, things, None)
+        while (thing := following.result()) is not None:
+            following = pool.submit(next, things, None)
+            yield thing
 
 
 @dataclass
@@ -440,28 +433,24 @@ class _Rows:
         self.slots = {name: slot for slot, name in enumerate(learned)}
         self.before = dict.fromkeys(self.words, 0)  # words that were put away
 
-    def begin(self, source: Source) -> None:
-        """The parts that follow are of this one."""
+    def look_at(self, source: Source) -> None:
+        """Look at the rows of one of the files."""
         self.source = source
         self.places = [source.names.index(column.name) for column in self.columns]
-
-    def part(self, part: Part, rows: int | None) -> None:
-        """Look at the rows of a part; `rows` are how many it has, None where that is not known."""
-        if self.found.rows:
-            pa.default_memory_pool().release_unused()  # what the part before has freed
-        if self.writer and rows is not None:
-            self._open_chunk(rows)
-        batches = part.batches()
+        stream, part, most = _stream(source), _Part(None), self.task.limits.max_rows
         # The reader of a CSV is ahead by itself.
-        for batch in _ahead(batches) if self.source.kind == "parquet" else batches:
-            if batch.num_rows:
-                if self.writer and rows is None:
-                    self._open_chunk(batch.num_rows)
-                self._batch(batch)
-        most = self.task.limits.max_rows
-        if self.found.rows > most:
-            message = f"{self.found.rows} rows, at most {most} are allowed; split the file."
-            raise UnreadableFile(message, Code.TOO_MANY_ROWS)
+        for thing in _ahead(stream) if source.kind == "parquet" else stream:
+            if isinstance(thing, _Part):
+                part = thing
+                if self.writer and part.rows is not None:
+                    self._open_chunk(part.rows)
+            elif thing.num_rows:
+                if self.writer and part.rows is None:
+                    self._open_chunk(thing.num_rows)
+                self._batch(thing)
+            if self.found.rows > most:
+                message = f"{self.found.rows} rows, at most {most} are allowed; split the file."
+                raise UnreadableFile(message, Code.TOO_MANY_ROWS)
 
     def _open_chunk(self, rows: int) -> None:
         assert self.writer is not None
@@ -515,8 +504,7 @@ class _Rows:
         found, name = self.found.columns[column.name], column.name
         if column.type is ColumnType.CATEGORY and self.words[name].full:
             self._put_away(name)
-        known = self.words[name].known(array) if column.type is ColumnType.CATEGORY else None
-        values = known or typed(_with_points(array, column, self.source), column.type)
+        values = typed(_with_points(array, column, self.source), column.type)
         if values.null is not None:
             found.nulls += int(np.count_nonzero(values.null))
         empty = values.null
@@ -535,7 +523,7 @@ class _Rows:
             self._check_numbers(checked, found, broken)
         elif column.type is ColumnType.CATEGORY:
             vocabulary = self.words[name]
-            checked.codes = values.values if known else vocabulary.codes(values)
+            checked.codes = vocabulary.codes(values)
             if vocabulary.unlisted is not None and vocabulary.unlisted.any():
                 rows = np.append(vocabulary.unlisted, False)[checked.codes]
                 if count := int(np.count_nonzero(rows)):
