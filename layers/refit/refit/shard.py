@@ -18,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
@@ -94,7 +96,7 @@ def chunk_bytes(rows: int, kinds: Sequence[str]) -> int:
 
 
 class Writer:
-    """Writes a shard chunk by chunk; raises OSError."""
+    """Writes a shard chunk by chunk, the values on a thread of its own; raises OSError, of values at a later call."""
 
     def __init__(self, path: Path, columns: Sequence[tuple[str, ColumnType]]) -> None:
         self._columns = [(name, column, kind_of(column)) for name, column in columns]
@@ -102,6 +104,8 @@ class Writer:
         self._next: list[int] = []  # where the next rows of each column go
         self._words: list[list[int]] = []
         self._file = FileIO(path, "w")
+        self._hand = ThreadPoolExecutor(1)
+        self._under_way: deque[Future[None]] = deque()
         self._end = 0
         self._append(_MAGIC)
 
@@ -119,14 +123,25 @@ class Writer:
             self._end += chunk_bytes(rows, [kind])
 
     def write(self, column: int, values: np.ndarray) -> None:
-        """The next rows of a column of the last chunk, in the kind that the column has."""
-        sums = self._chunks[-1][2]
-        sums[column] = (sums[column] + _sum(values, values.itemsize)) % 2**64
-        self._write(values, self._next[column])
+        """The next rows of a column of the last chunk, in the kind that the column has; they must not change after it."""
+        self._under_way.append(
+            self._hand.submit(self._values, values, self._next[column], self._chunks[-1][2], column)
+        )
         self._next[column] += values.nbytes
+        self._wait(len(self._columns))
+
+    def _values(self, values: np.ndarray, at: int, sums: list[int], column: int) -> None:
+        sums[column] = (sums[column] + _sum(values, values.itemsize)) % 2**64
+        self._write(values, at)
+
+    def _wait(self, most: int) -> None:
+        """Until no more than so many columns are still to be written."""
+        while len(self._under_way) > most:
+            self._under_way.popleft().result()
 
     def write_words(self, column: int, body: np.ndarray, places: np.ndarray) -> None:
         """More words of a category column, given as in `hash_words`; codes count all of them, in the order in which they come."""
+        self._wait(0)
         sizes = np.diff(places).astype("<u4")
         text = np.ascontiguousarray(body[places[0] : places[-1]]) if len(sizes) else np.empty(0, np.uint8)
         self._words.append([column, self._end, len(sizes), len(text), _sum(sizes, 4), zlib.crc32(text.data)])
@@ -136,6 +151,7 @@ class Writer:
 
     def close(self, left_out: np.ndarray) -> None:
         """Write what is left; `left_out` are positions of rows that are no part of the shard, rising."""
+        self._wait(0)
         left_out = np.ascontiguousarray(left_out, "<i8")
         footer = {
             "format": _FORMAT,
@@ -151,6 +167,7 @@ class Writer:
 
     def abandon(self) -> None:
         """Close the file as it is."""
+        self._hand.shutdown(cancel_futures=True)
         self._file.close()
 
     def _append(self, data: bytes) -> None:
