@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from refit import repeats, validation
+from refit import repeats
 from refit.batches import Code
 from refit.columns import typed
 from refit.contract import Column, ColumnType, Contract
@@ -24,6 +24,7 @@ from refit.profile import to_json
 from refit.reading import Limits
 from refit.shard import load
 from refit.validation import validate_file
+from refit.vocabulary import Vocabulary
 
 NUMBER, CATEGORY, TEXT = ColumnType.NUMBER, ColumnType.CATEGORY, ColumnType.TEXT
 BY_KEY = Contract((Column("id", TEXT), Column("v", NUMBER, nulls=1)), "v", keys=("id",), max_bad_rows=0.5)
@@ -135,7 +136,7 @@ def test_several_csv_files_are_one_batch(tmp_path):
 @pytest.mark.parametrize("dictionary", [True, False])
 def test_a_row_group_may_have_more_words_than_are_held(tmp_path, monkeypatch, dictionary):
     """Several vocabularies to one chunk of the shard; the same words come in each."""
-    monkeypatch.setattr(validation, "MAX_WORDS", 50)
+    monkeypatch.setattr("refit.vocabulary.MAX_WORDS", 50)
     monkeypatch.setattr("refit.parquet_reading.BATCH_ROWS", 100)
     words = [f"w{i % 330}" for i in range(1000)] + [None]
     contract = Contract((Column("v", CATEGORY, nulls=1, max_categories=1000),), "v")
@@ -327,7 +328,7 @@ def test_a_repeated_row_is_in_neither_profile_nor_shard(tmp_path):
 
 def test_rows_whose_hashes_collide_are_not_called_repeated(tmp_path, monkeypatch):
     """A hash is only where to look: the keys themselves decide."""
-    monkeypatch.setattr(validation, "mix", lambda values: values & np.uint64(0))
+    monkeypatch.setattr("refit.rows.mix", lambda values: values & np.uint64(0))
     path = file(tmp_path / "a", {"id": list("abcb"), "v": [1.0, 2.0, 3.0, 4.0]})
     assert codes(validate_file(path, BY_KEY).warnings)[0] == (Code.DUPLICATE_KEY, "id", 1)
 
@@ -345,7 +346,7 @@ def test_rows_whose_hashes_collide_are_not_called_repeated(tmp_path, monkeypatch
 )
 def test_repeated_keys_are_found_as_a_set_would_find_them(tmp_path, monkeypatch, keys, group, groups, spill):
     monkeypatch.setattr(repeats, "IN_MEMORY", 0 if spill else 1000)
-    monkeypatch.setattr(validation, "GROUPS", groups)
+    monkeypatch.setattr("refit.keys.GROUPS", groups)
     words, numbers = zip(*keys, strict=True)
     columns = {"id": pa.array(words, pa.string()), "n": pa.array(numbers, pa.int64())}
     contract = Contract(
@@ -365,9 +366,9 @@ def test_batches_with_dictionaries_of_their_own_share_a_vocabulary(monkeypatch, 
     """As the blocks of a CSV have them, and rows of plain text; words are one where they are equal, not where their hashes are."""
     if collide:
         monkeypatch.setattr(
-            validation, "hash_words", lambda body, places: np.zeros(len(places) - 1, np.uint64)
+            "refit.vocabulary.hash_words", lambda body, places: np.zeros(len(places) - 1, np.uint64)
         )
-    vocabulary = validation._Vocabulary(Column("v", CATEGORY))
+    vocabulary = Vocabulary(Column("v", CATEGORY))
     found = []
     for words in (["a", "b", None], ["b", "c"], ["c", "a", "d"], ["e"]):
         array = pa.array(words, pa.string())
@@ -403,7 +404,8 @@ def test_a_row_with_several_faults_is_listed_once(tmp_path):
 
 
 def test_the_list_of_bad_rows_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "LISTED", 7)
+    monkeypatch.setattr("refit.rows.LISTED", 7)
+    monkeypatch.setattr("refit.validation.LISTED", 7)
     path = file(tmp_path / "a", {"id": [str(i) for i in range(100)], "v": ["x"] * 100}, row_group_size=5)
     verdict = validate_file(path, BY_KEY, bad_rows=tmp_path / "bad")
     assert (verdict.bad_rows, verdict.listed) == (100, 7)
@@ -493,7 +495,7 @@ def test_of_a_quarantined_file_the_profile_shows_what_was_there(tmp_path):
 
 
 def test_a_shard_that_could_not_be_stored_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr(validation, "MOST_SHARD", 7999)
+    monkeypatch.setattr("refit.rows.MOST_SHARD", 7999)
     path = file(tmp_path / "a", {"v": np.arange(1000.0)})
     verdict = validate_file(path, one("number"), shard=tmp_path / "s")
     assert codes(verdict.reasons)[0][0] == Code.UNPACKS_TOO_LARGE
@@ -511,7 +513,7 @@ def test_many_words_are_counted_within_bounds(tmp_path, monkeypatch):
     from refit import tally
 
     monkeypatch.setattr(tally, "MAX_WORDS", 50)
-    monkeypatch.setattr(validation, "MAX_WORDS", 50)
+    monkeypatch.setattr("refit.vocabulary.MAX_WORDS", 50)
     words = ["often"] * 500 + [f"w{i}" for i in range(5000)]
     contract = Contract((Column("v", CATEGORY, max_categories=100),), "v")
     (tmp_path / "a").write_text("v\n" + "\n".join(words) + "\n")
@@ -533,7 +535,7 @@ def test_words_that_are_put_away_in_the_middle_of_a_part_stay_those_of_their_row
     """A part of a Parquet file is one chunk of the shard, however often its words become too many for the memory."""
     from refit import parquet_reading
 
-    monkeypatch.setattr(validation, "MAX_WORDS", 50)
+    monkeypatch.setattr("refit.vocabulary.MAX_WORDS", 50)
     monkeypatch.setattr(parquet_reading, "BATCH_ROWS", 100)
     words = [None if i % 7 == 0 else f"w{i % 900}" for i in range(2000)]
     pq.write_table(pa.table({"v": words}), tmp_path / "a", use_dictionary=dictionary, row_group_size=1000)
