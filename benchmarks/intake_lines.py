@@ -74,6 +74,15 @@ def scan_batches(job: Job) -> dict:
         return {"rows": sum(batch.num_rows for batch in file.iter_batches(BATCH, use_threads=True))}
 
 
+def scan_checked(job: Job) -> dict:
+    """The same on one thread, with the pages' checksums verified, as Refit reads."""
+    import pyarrow.parquet as pq
+
+    options = {"pre_buffer": False, "read_dictionary": CATEGORIES, "page_checksum_verification": True}
+    with pq.ParquetFile(job.parquet, **options) as file:
+        return {"rows": sum(batch.num_rows for batch in file.iter_batches(BATCH, use_threads=False))}
+
+
 def scan_dataset(job: Job) -> dict:
     """The dataset scanner on two threads, strings as dictionaries, a few batches ahead."""
     import pyarrow.dataset as ds
@@ -208,6 +217,7 @@ def _compare(reference: Any, profile: Any, contract: Any) -> Any:
 REFIT = ("refit.validation", "refit.drift", "refit.models")
 LINES: dict[str, tuple[Callable[[Job], dict], tuple[str, ...]]] = {
     "scan-batches": (scan_batches, ("pyarrow.parquet",)),
+    "scan-checked": (scan_checked, ("pyarrow.parquet",)),
     "scan-dataset": (scan_dataset, ("pyarrow.dataset",)),
     "scan-csv": (scan_csv, ("pyarrow.csv",)),
     "scan-write": (scan_and_write, ("pyarrow.parquet",)),
