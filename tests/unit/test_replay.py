@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -70,6 +71,14 @@ def read_table(table: pa.Table, spec: ModelSpec, name: str = "x.parquet") -> Fil
 def stream(n: int, change: int | None = None) -> list[File]:
     """What matters is the first number; from batch `change` on it counts the other way round."""
     return [batch(i, (1.0, 0.3) if change is None or i < change else (-1.0, 0.3)) for i in range(n)]
+
+
+def relabelled(spec: ModelSpec, i: int, y: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> File:
+    """Day `i` of a still stream with other labels."""
+    rows = STILL[i].shard.columns
+    at = pa.array(rows["at"], pa.timestamp("ns", "UTC"))
+    table = pa.table({"at": at, "a": rows["a"], "b": rows["b"], "y": y(rows["a"], rows["b"])})
+    return read_table(table, spec, f"{i}.parquet")
 
 
 STILL = stream(4)
@@ -212,18 +221,7 @@ def test_trivial_baselines_know_only_the_past():
 def test_a_regression_is_replayed_too():
     columns = (*COLUMNS[:3], Column("y", ColumnType.NUMBER))
     spec = replace(SPEC, task=Task.REGRESSION, contract=Contract(columns, "y", time="at"), gates=Gates("r2"))
-    files = []
-    for i in range(4):
-        shard = STILL[i].shard
-        table = pa.table(
-            {
-                "at": pa.array(shard.columns["at"], pa.timestamp("ns", "UTC")),
-                "a": shard.columns["a"],
-                "b": shard.columns["b"],
-                "y": 2 * shard.columns["a"] + shard.columns["b"],
-            }
-        )
-        files.append(read_table(table, spec, f"{i}.parquet"))
+    files = [relabelled(spec, i, lambda a, b: 2 * a + b) for i in range(4)]
     assert replay(files, spec, REFIT).summary.score > 0.85
     assert baselines(files, spec)["mean"] < 0.01
 
@@ -232,21 +230,20 @@ def test_the_second_class_of_numbers_is_the_higher_one():
     """10 comes before 2 as text; f1 is of the second class all the same."""
     columns = (*COLUMNS[:3], Column("y", ColumnType.INTEGER))
     spec = replace(SPEC, contract=Contract(columns, "y", time="at"), gates=Gates("f1"))
-    files = []
-    for i in range(3):
-        shard = STILL[i].shard
-        table = pa.table(
-            {
-                "at": pa.array(shard.columns["at"], pa.timestamp("ns", "UTC")),
-                "a": shard.columns["a"],
-                "b": shard.columns["b"],
-                "y": np.where(shard.columns["a"] > 1, 10, 2),
-            }
-        )
-        files.append(read_table(table, spec, f"{i}.parquet"))
+    files = [relabelled(spec, i, lambda a, b: np.where(a > 1, 10, 2)) for i in range(3)]
     assert replay(files, spec, NEVER).summary.score > 0.9
     # Whoever always says the frequent 2 is never right about 10.
     assert baselines(files, spec)["majority class"] == 0
+
+
+def test_a_third_class_leaves_a_binary_stream_without_a_score():
+    """Told of as undefined, not as half right."""
+    columns = (*COLUMNS[:3], Column("y", ColumnType.INTEGER))
+    spec = replace(SPEC, contract=Contract(columns, "y", time="at"))
+    files = [relabelled(spec, i, lambda a, b, i=i: (a > 0).astype(int) + i // 2) for i in range(4)]
+    told = replay(files, spec, REFIT)
+    assert (told.summary.score, told.batches[-1].version) == (None, "v1")
+    assert set(baselines(files, spec).values()) == {None}
 
 
 @pytest.mark.parametrize("text", ["", "sometimes", "periodic", "periodic:0", "periodic:-1", "periodic:x"])

@@ -253,6 +253,8 @@ class _Pool:
                 wide = np.zeros((len(predicted), len(classes)))
                 wide[:, columns] = predicted
                 joint.append(wide)
+        if spec.task is Task.BINARY and len(classes) > 2:
+            return None  # of a third class no metric of two knows what to say
         codes = np.array([place[name] for name in truth.tolist()], dtype=np.int64)
         predicted = np.concatenate(joint)
         if spec.task is Task.BINARY and predicted.ndim == 2:
