@@ -165,7 +165,12 @@ EXPECTED = {
         ("nulls = 0.5", "nulls = nan", "columns.city.nulls", "share between 0 and 1"),
         ('metric = "roc_auc"', "", "gates.metric", "must be one of"),
         ('[gates]\nmetric = "roc_auc"', "", "gates", "missing; at least"),
-        ("[gates]", "[gates]\nmin_score = 1.0", "gates.min_score", "cannot be reached: roc_auc ends at 1.0"),
+        (
+            "[gates]",
+            "[gates]\nmin_score = 1.0",
+            "gates.min_score",
+            "1 cannot be reached: roc_auc goes from 0 to 1",
+        ),
         ("[gates]", "[training]\ntest_share = 1\n[gates]", "training.test_share", "such as 0.5"),
         ("[gates]", "[training]\ncandidates = []\n[gates]", "training.candidates", "full, recent"),
         ('keys = ["id"]', 'keys = [""]', "keys", "'' is not declared"),

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from refit import schedule
+from refit import costs, schedule
 from refit.contract import FILE_RULES, NUMERIC, Column, ColumnType, Contract, Dialect
 from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
@@ -448,6 +448,9 @@ class _Reader:
             )
         if not 0 <= column.nulls <= 1:
             self.mistake(f"{prefix}.nulls", "must be a share between 0 and 1")
+        self.finite(taken, f"{prefix}.")
+        if column.max_categories < 1:
+            self.mistake(f"{prefix}.max_categories", f"must be at least 1, not {column.max_categories}")
         if (column.min is not None or column.max is not None) and kind not in (
             ColumnType.NUMBER,
             ColumnType.INTEGER,
@@ -508,6 +511,7 @@ class _Reader:
                 "budget_usd": (int, float),
             },
         )
+        self.finite(taken, "triggers.")
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
         if not 0 < triggers.drift_budget <= 0.5:
             self.mistake("triggers.drift_budget", "must be above 0 and at most 0.5; 0.01 is 1 batch in 100")
@@ -523,6 +527,12 @@ class _Reader:
         for key in ("new_rows", "min_new_rows", "growth", "budget_runs", "budget_usd"):
             if getattr(triggers, key) < 0:
                 self.mistake(f"triggers.{key}", "must not be negative")
+        least = costs.of_run(0).usd
+        if 0 < triggers.budget_usd < least:
+            self.mistake(
+                "triggers.budget_usd",
+                f"{triggers.budget_usd:g} pays for no run: the smallest costs about {least:.4f}; 0 is no limit",
+            )
         return triggers
 
     def training(self, table: Mapping[str, Any], contract: Contract, own_code: bool) -> Training:
@@ -672,6 +682,8 @@ class _Reader:
             )
         slices = self.take(taken.pop("slices", {}), "gates.slices.", {"columns": list, "margin": number})
         self.finite(slices, "gates.slices.")
+        if len(set(map(str, slices.get("columns", ())))) < len(slices.get("columns", ())):
+            self.mistake("gates.slices.columns", "must name each feature once")
         gates = Gates(
             metric=metric,
             slices=tuple(map(str, slices.get("columns", ()))),
@@ -694,20 +706,27 @@ class _Reader:
                 self.mistake(f"gates.{name}", "must be above 0; nothing could pass")
         if gates.max_calibration_error is not None and task is Task.REGRESSION:
             self.mistake("gates.max_calibration_error", "is of probabilities; a regression has none")
+        elif gates.max_calibration_error is not None and gates.max_calibration_error >= 1:
+            self.mistake("gates.max_calibration_error", "must be below 1; everything would pass")
         if metric in known:
             self.reachable(gates)
         return gates
 
     def reachable(self, gates: Gates) -> None:
-        """Scores that no challenger can show."""
+        """Scores that no challenger can show, and those that each one shows."""
         best, worst = METRICS[gates.metric].best, METRICS[gates.metric].worst
-        if gates.min_score is not None and gates.min_score >= best:
-            self.mistake(
-                "gates.min_score", f"{gates.min_score} cannot be reached: {gates.metric} ends at {best}"
-            )
-        elif gates.margin >= best - (worst if gates.min_score is None else gates.min_score):
-            above = "its whole range" if gates.min_score is None else "what min_score leaves below its best"
-            self.mistake("gates.margin", f"{gates.margin} cannot be gained: {gates.metric} has {above}")
+        ends = f"{gates.metric} goes from {worst:g} to {best:g}"
+        least = worst if gates.min_score is None else gates.min_score
+        if least >= best:
+            self.mistake("gates.min_score", f"{least:g} cannot be reached: {ends}")
+        elif least < worst:
+            self.mistake("gates.min_score", f"{least:g} keeps nobody out: {ends}")
+        elif gates.margin >= best - least:
+            left = "" if gates.min_score is None else f", and who has min_score has {best - least:g} to gain"
+            self.mistake("gates.margin", f"{gates.margin:g} cannot be gained: {ends}{left}")
+        for key, lost in (("refresh_margin", gates.refresh_margin), ("slices.margin", gates.slice_margin)):
+            if lost is not None and lost >= best - worst:
+                self.mistake(f"gates.{key}", f"{lost:g} allows any loss: {ends}")
 
     def agree(self, gates: Gates, contract: Contract, triggers: Triggers) -> None:
         """Gates that the rest of the declaration contradicts."""
