@@ -321,6 +321,42 @@ def test_a_slice_that_surely_gets_worse_stops_a_challenger_that_is_better_on_the
     assert sliced(challenger, champion, {"small": small}, slice_margin=0.6).promote
 
 
+def test_what_a_slice_may_lose_is_measured_by_the_whole_where_a_metric_has_no_range():
+    """An easy slice: half its small error more is nothing beside what the others gain."""
+    easy, truth, zeros = np.arange(N) % 5 == 0, np.arange(N, dtype=float), {"none": np.zeros(N)}
+    champion = truth + np.where(easy, 0.10, 10.0)  # 8.02 off on average: a slice may lose 0.16
+    part = [Part("easy", easy, False)]
+    for off, promote in ((0.15, True), (0.20, True), (0.30, False)):
+        challenger = truth + np.where(easy, off, 1.0)
+        gates = Gates("neg_mean_absolute_error")
+        found = evaluate(truth, challenger, champion, zeros, Task.REGRESSION, gates, slices=part)
+        assert (found.promote, found.slices[0].gain) == (promote, pytest.approx(0.10 - off))
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "labels", "predicted", "why"),
+    [
+        (Task.BINARY, "roc_auc", [], [], "there are none"),
+        (Task.BINARY, "roc_auc", [1] * 200, [0.5] * 200, "one class only"),
+        (Task.REGRESSION, "r2", [7.5] * 200, list(range(200)), "all labels are the same"),
+        (Task.REGRESSION, "r2", list(range(200)), [np.nan] * 200, "predictions are not finite"),
+        (Task.MULTICLASS, "roc_auc_ovr", [0, 1] * 100, [[0.5, 0.3, 0.2]] * 200, "1 of 3 classes are not among them"),
+        (
+            Task.REGRESSION,
+            "neg_mean_squared_log_error",
+            [-1.0, 2.0] * 100,
+            [1.0, 2.0] * 100,
+            "it does not suit these labels or predictions",
+        ),
+    ],
+)  # fmt: skip
+def test_a_metric_that_cannot_be_computed_says_why(task, metric, labels, predicted, why):
+    n_classes = {Task.BINARY: 2, Task.MULTICLASS: 3}.get(task, 0)
+    found = evaluate(np.array(labels), np.array(predicted), None, {}, task, Gates(metric), n_classes)
+    assert not found.promote
+    assert f"{metric} of the challenger is not defined on the test rows: {why}" in found.reason
+
+
 def test_a_slice_that_may_be_worse_by_chance_stops_nobody():
     """Two blocks of the slice are worse, the others alike: the upper bound is above the margin."""
     champion = wrong_at(*range(5, N, 10))

@@ -246,6 +246,47 @@ def test_a_third_class_leaves_a_binary_stream_without_a_score():
     assert set(baselines(files, spec).values()) == {None}
 
 
+STRICT = """
+from sklearn.linear_model import SGDClassifier
+
+class Strict(SGDClassifier):
+    def predict_proba(self, frame):
+        if frame["b"].max() > 9:
+            raise ValueError("never seen such a b")
+        return super().predict_proba(frame)
+
+def build():
+    return Strict(loss="log_loss")
+"""
+
+
+def test_a_champion_that_cannot_predict_a_batch_is_told_of_and_leaves_no_score(tmp_path):
+    (tmp_path / "model.py").write_text(STRICT)
+    spec = replace(SPEC, code=str(tmp_path / "model.py"))
+    rows = STILL[2].shard.columns
+    at = pa.array(rows["at"], pa.timestamp("ns", "UTC"))
+    strange = pa.table({"at": at, "a": rows["a"], "b": np.full(ROWS, 10.0), "y": rows["y"] > 0})
+    files = [*STILL[:2], read_table(strange, spec), STILL[3]]
+    for policy in (REFIT, ALWAYS):
+        told = replay(files, spec, policy)
+        assert "cannot predict it: Strict.predict_proba failed: ValueError" in told.batches[2].reasons[0]
+        assert told.summary.score is None
+    assert told.batches[2].champion_score is None
+
+
+def test_a_candidate_that_fails_is_named_and_the_others_go_on(tmp_path):
+    (tmp_path / "model.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\ndef build():\n    return LogisticRegression()\n"
+    )
+    wanted = Training(candidates=("full", "continual"))
+    spec = replace(SPEC, code=str(tmp_path / "model.py"), training=wanted)
+    told = replay(CHANGED[7:9], spec, REFIT).batches[1]
+    assert told.candidate == "full"
+    assert any(
+        reason.startswith("continual failed: ") and "no partial_fit" in reason for reason in told.reasons
+    )
+
+
 @pytest.mark.parametrize("text", ["", "sometimes", "periodic", "periodic:0", "periodic:-1", "periodic:x"])
 def test_other_policies_are_none(text):
     assert parse_policy(text) is None

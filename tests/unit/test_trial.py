@@ -610,6 +610,40 @@ def test_predictions_that_are_not_finite_lose_the_choice_and_never_promote():
     assert "not defined on the test rows" in alone.reason
 
 
+class Strict:
+    """Like an encoder that refuses what it has not seen."""
+
+    classes_ = np.array([0, 1])
+
+    def predict_proba(self, frame):
+        raise ValueError("found unknown categories ['Ulm'] in column 0")
+
+
+class OneShort(Strict):
+    def predict_proba(self, frame):
+        return np.full((len(frame) - 1, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (Strict(), "Strict.predict_proba failed: ValueError: found unknown categories (value) in column 0"),
+        (OneShort(), "OneShort.predict_proba gave shape (47, 2), not (48, 2)"),
+    ],
+)
+def test_a_candidate_that_cannot_predict_is_told_of_and_the_others_go_on(estimator, words):
+    data = data_of(rows(240))
+    blocks = split(data, training(candidates=("full", "recent")), 2)
+    full = train("full", data, blocks, SPEC, None)
+    broken = replace(full, candidate="recent", estimator=estimator)
+    found = judge(data, blocks, {"recent": broken, "full": full}, None, SPEC)
+    assert (found.chosen, list(found.selection), found.evaluation.promote) == ("full", ["full"], True)
+    assert found.candidates["recent"]["failed"].startswith(words)
+    assert found.candidates["full"]["failed"] == ""
+    with pytest.raises(TrainingError, match="no candidate can predict: recent: "):
+        judge(data, blocks, {"recent": broken}, None, SPEC)
+
+
 def test_the_time_of_one_row_is_the_median_after_a_warm_up():
     """A clock that ticks 2 ms between two looks at it, but in the first five predictions a second."""
     ticks = iter(np.cumsum([0, *([1.0] * 10), *([0.002] * 100)]).tolist())

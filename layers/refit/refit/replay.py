@@ -227,6 +227,7 @@ class _Pool:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+        self.undefined = False  # rows came that nobody could predict
         self.truth: list[np.ndarray] = []
         self.predicted: list[
             tuple[np.ndarray, tuple[str, ...]]
@@ -237,7 +238,7 @@ class _Pool:
         self.predicted.append((predicted, classes))
 
     def score(self) -> float | None:
-        if not self.truth:
+        if not self.truth or self.undefined:
             return None
         spec, truth = self.spec, np.concatenate(self.truth)
         if spec.task is Task.REGRESSION:
@@ -295,10 +296,17 @@ class _World:
             return Batch(file.name, verdict.rows, "duplicate", reasons=told, version=self.serving)
         first = not self.uploads
         self._arrive(file, name)
-        predicted = None if first else self._predict_first(file, name)
+        predicted, mute = None, ""
+        try:
+            predicted = None if first else self._predict_first(file, name)
+        except TrainingError as error:
+            self.pool.undefined = True
+            mute = f"{self.serving} cannot predict it: {error}"
         batch = Batch(file.name, verdict.rows, Outcome.ACCEPTED, champion_score=predicted)
         done = self._decide(batch, file, name) if self.policy.decides else self._on_schedule(batch)
-        return replace(done, version=self.serving, batch_score=predicted)
+        return replace(
+            done, version=self.serving, batch_score=predicted, reasons=(*filter(None, [mute]), *done.reasons)
+        )
 
     @property
     def serving(self) -> str:
@@ -433,13 +441,13 @@ class _World:
         candidates = len(self._candidates(spec))
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child = self._trial(self._candidates(spec), refresh=trigger is Trigger.INTERVAL)
+            judged, child, failures = self._trial(self._candidates(spec), refresh=trigger is Trigger.INTERVAL)
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
                 batch,
                 candidate=judged.chosen,
-                reasons=(*batch.reasons, verdict.reason),
+                reasons=(*batch.reasons, verdict.reason, *failures),
                 champion_score=verdict.champion_score,
                 challenger_score=verdict.challenger_score,
             )
@@ -452,25 +460,31 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self, candidates: Sequence[str], refresh: bool) -> tuple[Judgement, Model | None]:
-        """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better."""
+    def _trial(self, candidates: Sequence[str], refresh: bool) -> tuple[Judgement, Model | None, list[str]]:
+        """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better.
+
+        And what was said by those that failed.
+        """
         spec, champion = self.spec, self.champion
         order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
         data = self._dataset(order, [self.uploads[i].batch_id in self.learned for i in order])
         blocks = split(data, spec, len(candidates))
         trained: dict[str, Model] = {}
-        failures = []
+        failures: dict[str, str] = {}
         for candidate in candidates:
             try:
                 trained[candidate] = trial.train(candidate, data, blocks, spec, champion)
             except RefitError as error:
-                failures.append(f"{candidate}: {error}")
+                failures[candidate] = str(error)
         if not trained:
-            raise TrainingError(f"no candidate could be trained: {'; '.join(failures)}")
+            words = "; ".join(f"{name}: {said}" for name, said in failures.items())
+            raise TrainingError(f"no candidate could be trained: {words}")
         judged = trial.judge(data, blocks, trained, champion, spec, refresh=refresh)
+        mute = {name: each["failed"] for name, each in judged.candidates.items() if each["failed"]}
+        told = [f"{name} failed: {words}" for name, words in {**failures, **mute}.items()]
         if not judged.evaluation.promote:
-            return judged, None
-        return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
+            return judged, None, told
+        return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen]), told
 
     def _candidates(self, spec: ModelSpec) -> tuple[str, ...]:
         return applicable(spec, sum(upload.rows for upload in self.uploads), self.champion)

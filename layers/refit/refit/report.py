@@ -270,8 +270,8 @@ def _candidates(document: Document) -> str:
             "parameters": ", ".join(f"{k} {v}" for k, v in (facts.get("parameters") or {}).items()),
         }
         said = "; ".join(f"{what} {value}" for what, value in beside.items() if value not in (None, ""))
-        if "error" in each:
-            said = f"failed: {each['error']}"
+        if "error" in each or facts.get("failed"):
+            said = f"failed: {each.get('error') or facts['failed']}"
         chosen = name == evaluation.get("chosen")
         rows.append(
             (

@@ -268,19 +268,35 @@ def judge(
     known = _Learned(data, spec)
     selecting = blocks.selection[~known.by(blocks.selection, [*trained.values(), champion])]
     selection: dict[str, float] = {}
-    if len(trained) > 1:
-        truth = data.labels[selecting]
-        for name, model in trained.items():
-            predicted = _predictions(model, data, selecting, spec, metric.needs)
-            selection[name] = score(spec.gates.metric, truth, predicted, n_classes)
-    chosen = choose(selection, tuple(trained)) or next(iter(trained))
-    challenger = trained[chosen]
-    test = blocks.test[~known.by(blocks.test, [challenger, champion])]
+    mute: dict[str, str] = {}  # candidates that cannot predict, and what they said
+
+    def ask(name: str, index: np.ndarray, needs: str) -> np.ndarray | None:
+        try:
+            return _predictions(trained[name], data, index, spec, needs)
+        except TrainingError as error:
+            mute[name] = str(error)
+            return None
+
+    for name in trained if len(trained) > 1 else ():
+        predicted = ask(name, selecting, metric.needs)
+        if predicted is not None:
+            selection[name] = score(spec.gates.metric, data.labels[selecting], predicted, n_classes)
+    while True:
+        able = [name for name in trained if name not in mute]
+        if not able:
+            told = "; ".join(f"{name}: {words}" for name, words in mute.items())
+            raise TrainingError(f"no candidate can predict: {told}")
+        chosen = choose(selection, able) or able[0]
+        challenger = trained[chosen]
+        test = blocks.test[~known.by(blocks.test, [challenger, champion])]
+        said = ask(chosen, test, metric.needs)
+        proba = ask(chosen, test, "proba") if spec.task in CLASSIFICATION else None
+        if said is not None and chosen not in mute:
+            break
     shares = trivial_predictions(data.labels[blocks.train], len(test), spec.task, metric.needs, n_classes)
-    proba = _predictions(challenger, data, test, spec, "proba") if spec.task in CLASSIFICATION else None
     evaluation = evaluate(
         data.labels[test],
-        _predictions(challenger, data, test, spec, metric.needs),
+        said,
         _predictions(champion, data, test, spec, metric.needs) if champion else None,
         shares,
         spec.task,
@@ -297,8 +313,8 @@ def judge(
     finite = {name: value for name, value in selection.items() if np.isfinite(value)}
     rows = {name: len(getattr(blocks, name)) for name in ("train", "selection", "test")}
     rows["left_out"] = len(blocks.test) - len(test) + len(blocks.selection) - len(selecting)
-    told = {name: _told(model, finite.get(name)) for name, model in trained.items()}
-    return Judgement(chosen, finite, evaluation, {**rows, "repeats": data.repeats}, told)
+    each = {name: _told(model, finite.get(name), mute.get(name, "")) for name, model in trained.items()}
+    return Judgement(chosen, finite, evaluation, {**rows, "repeats": data.repeats}, each)
 
 
 def learning_curve(
@@ -395,8 +411,9 @@ def _latency_ms(
     return statistics.median(took[WARM_UP:]) * 1000
 
 
-def _told(model: Model, selection: float | None) -> dict[str, Any]:
+def _told(model: Model, selection: float | None, failed: str) -> dict[str, Any]:
     return {
+        "failed": failed,
         "version": model.name,
         "selection_score": selection,
         "trained_rows": model.trained_rows,
