@@ -259,6 +259,15 @@ def test_every_drawing_has_its_title_its_axes_and_words_for_those_who_cannot_see
         assert axis in text
 
 
+def test_a_curve_of_what_goes_on_from_the_champion_says_which_rows_it_counts():
+    said = "It goes on from v6: counted are the rows that were new to that one"
+    curve = {**DOCUMENT["evaluation"]["learning_curve"], "base": "v6"}
+    text = Reader(report.page(evaluation(learning_curve=curve))).text
+    assert said in text
+    assert "new rows learned from" in text
+    assert said not in Reader(plain()).text
+
+
 def test_the_same_document_gives_the_same_bytes():
     assert plain() == report.page(deepcopy(DOCUMENT))
 

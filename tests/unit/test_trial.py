@@ -14,7 +14,7 @@ from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Search, Training, Triggers
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
-from refit.trial import Model, judge, refit, refuse_unsupported, train, tuned_threshold
+from refit.trial import Model, judge, learning_curve, refit, refuse_unsupported, train, tuned_threshold
 
 KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
 SPEC = ModelSpec(
@@ -137,6 +137,19 @@ def test_the_refit_of_a_continual_candidate_goes_on_from_the_champion_with_all_n
     assert (tested.trained_rows, child.trained_rows, child.parent) == (60, 100, "v2-continual")
     at_once = train("continual", data, everything(data), spec, champion)
     assert canonical.digest(child.estimator) == canonical.digest(at_once.estimator)
+
+
+@pytest.mark.parametrize(("candidate", "base", "most"), [("continual", "v1", 300), ("full", "", 500)])
+def test_the_curve_of_what_goes_on_from_the_champion_counts_new_rows_and_says_from_whom(
+    tmp_path, candidate, base, most
+):
+    spec = own(tmp_path, SGD, candidates=(candidate,))
+    champion = champion_of(spec, rows())
+    data = data_of(rows(), rows(500, seed=1, start=200), seen=[True, False], spec=spec)
+    blocks = split(data, spec, 1)  # of 500 new rows 200 test
+    tested = train(candidate, data, blocks, spec, champion)
+    curve = learning_curve(tested, data, blocks, champion, spec)
+    assert (curve.base, curve.points[-1].rows) == (base, most)
 
 
 def test_continual_keeps_the_codes_of_its_champion_when_a_class_has_gone(tmp_path):

@@ -399,10 +399,19 @@ def _learning_curve(document: Document) -> str:
     lines = ["<h2>Would more data still help?</h2>", _said(f"{curve['message']}.")]
     points = [each for each in curve.get("points") or () if each.get("score") is not None]
     if len(points) > 1:
-        title = "The chosen candidate, fitted on parts of its rows and scored on the test block"
-        lines.append(_figures([_figure(title, plots.learning, "learning", curve["metric"], points)]))
+        base = curve.get("base")
+        new = "new rows" if base else "rows"
+        if base:
+            lines.append(
+                _said(
+                    f"It goes on from {base}: counted are the rows that were new to that one, and with none of them it "
+                    "would be that one."
+                )
+            )
+        title = f"The chosen candidate, fitted on parts of its {new} and scored on the test block"
+        lines.append(_figures([_figure(title, plots.learning, "learning", curve["metric"], points, new)]))
         rows = [(_count(each["rows"]), _score(each["score"])) for each in points]
-        lines.append(_table(("rows", curve["metric"]), rows, "01"))
+        lines.append(_table((new, curve["metric"]), rows, "01"))
         lines.append(_said("For reading only: it chose nothing."))
     return _section(lines)
 

@@ -338,7 +338,8 @@ def learning_curve(
 
     rows = rows_of(tested.candidate, data, blocks.train, spec, champion)
     truth = data.labels[test]
-    return learning.curve(learned_from, rows, said(tested), truth, spec, len(data.classes), clock)
+    found = learning.curve(learned_from, rows, said(tested), truth, spec, len(data.classes), clock)
+    return replace(found, base=tested.base)
 
 
 class _Learned:
