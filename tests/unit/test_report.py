@@ -268,6 +268,15 @@ def test_a_curve_of_what_goes_on_from_the_champion_says_which_rows_it_counts():
     assert said not in Reader(plain()).text
 
 
+def test_on_paper_no_table_is_cut_off():
+    """What scrolls on a screen is lost in print: there cells wrap, and hashes break where they must."""
+    page = plain()
+    on_paper = page[page.index("@media print { html") : page.index("code {")]
+    assert ".wide { overflow: visible; }" in on_paper and "th, td { white-space: normal;" in on_paper
+    hashes = re.findall(r'<td class="hash">([^<]*)</td>', page)
+    assert {"ab" * 32, "cd" * 32, "o-version"} <= set(hashes)
+
+
 def test_the_same_document_gives_the_same_bytes():
     assert plain() == report.page(deepcopy(DOCUMENT))
 

@@ -655,6 +655,8 @@ def test_a_candidate_that_cannot_predict_is_told_of_and_the_others_go_on(estimat
     assert found.candidates["full"]["failed"] == ""
     with pytest.raises(TrainingError, match="no candidate can predict: recent: "):
         judge(data, blocks, {"recent": broken}, None, SPEC)
+    with pytest.raises(TrainingError, match="v1 cannot predict the test rows: "):
+        judge(data, blocks, {"full": full}, replace(broken, name="v1", fingerprints=None), SPEC)
 
 
 def test_the_time_of_one_row_is_the_median_after_a_warm_up():

@@ -293,11 +293,17 @@ def judge(
         proba = ask(chosen, test, "proba") if spec.task in CLASSIFICATION else None
         if said is not None and chosen not in mute:
             break
+    try:
+        before = _predictions(champion, data, test, spec, metric.needs) if champion else None
+    except TrainingError as error:
+        raise TrainingError(
+            f"{champion.name if champion else ''} cannot predict the test rows: {error}"
+        ) from None
     shares = trivial_predictions(data.labels[blocks.train], len(test), spec.task, metric.needs, n_classes)
     evaluation = evaluate(
         data.labels[test],
         said,
-        _predictions(champion, data, test, spec, metric.needs) if champion else None,
+        before,
         shares,
         spec.task,
         spec.gates,
