@@ -436,6 +436,24 @@ def test_after_a_collapse_models_of_the_newest_rows_compete_where_nothing_else_w
     assert to_train(after, SPEC).training.candidates == ("full", "recent", "transfer")
 
 
+def test_after_a_collapse_the_blocks_are_cut_from_the_rows_since_the_turn():
+    tested, lifted = Shown(0.80, 0.70, 1000), [tried(4000, lift=0.3)]
+    good, far = replace(fell(0.79), floor=0.70, rows=800), replace(fell(0.64), floor=0.70, rows=400)
+    past = state(inputs=[batch("new", 2000)], learned=frozenset(), tested=tested, runs=lifted)
+
+    def cut(*scored: Scored) -> tuple[float, float, int | None]:
+        found = to_train(decide(knock(), replace(past, scored=scored), SPEC, NOW), SPEC).training
+        return (round(found.test_share, 4), round(found.selection_share, 4), found.recent_rows)
+
+    # Of 2,000 new rows 400 or 800 came since: 0.4 of those are 160 or 320 to test on, 0.2 are 80 or 160 to choose on.
+    assert cut(good, far) == (0.08, 0.04, 160)
+    assert cut(good, far, far) == (0.16, 0.08, 320)
+    # 200 rows would give 80 to test on, and 100 are needed: 101 of them, 51 to choose on, 48 to learn from.
+    assert cut(good, replace(far, rows=200)) == (0.0505, 0.0255, 48)
+    # All of them: as declared.
+    assert cut(*[far] * 5) == (0.4, 0.2, 800)
+
+
 def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():
     # Spread of one row: 0.1 * sqrt(1000) / 2.3263 = 1.3593. A gain of 0.04 at confidence 0.95 (1.6449) needs
     # (1.6449 * 1.3593 / 0.04)^2 = 3125 test rows, which are 0.4 of 7812.

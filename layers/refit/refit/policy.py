@@ -170,6 +170,7 @@ class Decision:
     look_again_at: str | None = None
     new_rows: int = field(default=0)
     past_misleads: bool = False  # the champion collapsed, or is one that was made since; see `to_train`
+    turned: int = 0  # rows of the newest batches on end on which the champion collapsed
 
 
 def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
@@ -250,7 +251,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     if not knock.force and (spent := _spent(state, spec, now)):
         return answer(Answer.WAIT, spent, *reasons, again=_next_month(now))
     misleads = fell or state.made_as in AFTER_COLLAPSE[1:]
-    return replace(answer(Answer.RETRAIN, *reasons), past_misleads=misleads)
+    return replace(answer(Answer.RETRAIN, *reasons), past_misleads=misleads, turned=_turned(state))
 
 
 def to_train(decision: Decision, spec: ModelSpec) -> ModelSpec:
@@ -259,9 +260,35 @@ def to_train(decision: Decision, spec: ModelSpec) -> ModelSpec:
     Where the champion has collapsed, all history would teach what no longer holds. Then, and as long as such a one
     serves, models that begin with the newest rows compete as well, if people have declared no candidates of their own and the rows are enough to choose.
     """
-    more = replace(spec, training=replace(spec.training, candidates=AFTER_COLLAPSE))
+    more = replace(spec, training=replace(_of_turned_rows(decision, spec), candidates=AFTER_COLLAPSE))
     undeclared = spec.training.candidates == Training().candidates
     return more if decision.past_misleads and undeclared and decision.new_rows >= sufficient(more) else spec
+
+
+def _of_turned_rows(decision: Decision, spec: ModelSpec) -> Training:
+    """Blocks cut from the rows since the turn alone, and a window of what is left of those to learn from.
+
+    Cut from all that the champion has not learned from, they would take every row of the new world until it
+    outweighs the unlearned rest of the old one by half: nobody could learn it.
+    """
+    training, new = spec.training, decision.new_rows
+    turned = min(decision.turned, new)
+    if not turned:
+        return training
+    part, least = turned / new, spec.gates.min_test_rows
+    test = min(training.test_share, max(training.test_share * part, (least + 1) / new))
+    selection = min(training.selection_share, max(training.selection_share * part, (least // 2 + 1) / new))
+    window = max(1, turned - int(new * test) - int(new * selection))
+    return replace(training, test_share=test, selection_share=selection, recent_rows=window)
+
+
+def _turned(state: State) -> int:
+    found = 0
+    for scored in reversed(state.scored):
+        if not collapsed(state, scored):
+            break
+        found += scored.rows
+    return found
 
 
 def sufficient(spec: ModelSpec, several: bool = True) -> int:

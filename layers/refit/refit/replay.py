@@ -441,7 +441,7 @@ class _World:
         candidates = len(self._candidates(spec))
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child, failures = self._trial(self._candidates(spec), refresh=trigger is Trigger.INTERVAL)
+            judged, child, failures = self._trial(spec, refresh=trigger is Trigger.INTERVAL)
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
@@ -460,12 +460,12 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self, candidates: Sequence[str], refresh: bool) -> tuple[Judgement, Model | None, list[str]]:
+    def _trial(self, spec: ModelSpec, refresh: bool) -> tuple[Judgement, Model | None, list[str]]:
         """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better.
 
         And what was said by those that failed.
         """
-        spec, champion = self.spec, self.champion
+        champion, candidates = self.champion, self._candidates(spec)
         order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
         data = self._dataset(order, [self.uploads[i].batch_id in self.learned for i in order])
         blocks = split(data, spec, len(candidates))
