@@ -364,7 +364,6 @@ class _World:
             if decision.answer is Answer.RETRAIN:
                 return self._run(
                     replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons),
-                    knock.trigger,
                     to_train(decision, self.spec),
                 )
         answer = Answer.WAIT if any(a.answer is Answer.WAIT for a in answers) else Answer.SKIP
@@ -422,7 +421,7 @@ class _World:
             return None
         return Shown(found.challenger_score, found.challenger_low, found.test_rows)
 
-    def _run(self, batch: Batch, trigger: Trigger, spec: ModelSpec) -> Batch:
+    def _run(self, batch: Batch, spec: ModelSpec) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
         self.retrainings += 1
         run_id = f"run-{self.retrainings:08d}"
@@ -431,7 +430,7 @@ class _World:
         candidates = len(self._candidates(spec))
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child = self._trial(self._candidates(spec), refresh=trigger is Trigger.INTERVAL)
+            judged, child = self._trial(self._candidates(spec))
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
@@ -450,7 +449,7 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self, candidates: Sequence[str], refresh: bool) -> tuple[Judgement, Model | None]:
+    def _trial(self, candidates: Sequence[str]) -> tuple[Judgement, Model | None]:
         """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better."""
         spec, champion = self.spec, self.champion
         order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
@@ -465,7 +464,7 @@ class _World:
                 failures.append(f"{candidate}: {error}")
         if not trained:
             raise TrainingError(f"no candidate could be trained: {'; '.join(failures)}")
-        judged = trial.judge(data, blocks, trained, champion, spec, refresh=refresh)
+        judged = trial.judge(data, blocks, trained, champion, spec)
         if not judged.evaluation.promote:
             return judged, None
         return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
