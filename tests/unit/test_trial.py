@@ -648,7 +648,9 @@ def test_a_refresh_is_the_champions_own_recipe_and_nothing_else(tmp_path):
     assert not refreshes(made(replace(SPEC, estimator={"max_iter": 6})), champion)
     assert not refreshes(made(training(seed=4)), champion)
     assert not refreshes(made(own(tmp_path, FOREST)), champion)
-    assert not refreshes(made(SPEC), replace(champion, recipe=""))  # of before recipes were kept, or imported
+    nobody_knows = replace(champion, recipe="")  # made before recipes were kept, or imported
+    assert not refreshes(made(SPEC), nobody_knows)
+    assert not refreshes(replace(made(SPEC), recipe=""), nobody_knows)
 
 
 def test_a_refresh_may_lose_a_little_and_another_recipe_may_not():
