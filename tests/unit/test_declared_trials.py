@@ -166,12 +166,7 @@ def test_weights_change_nothing_of_what_is_taken_in(tmp_path):
         (with_rule("max_categories = 0"), "columns.age.max_categories", "at least 1"),
         (with_gates("margin = inf"), "gates.margin", "must be finite"),
         (with_gates("confidence = 1.0"), "gates.confidence", "below 1"),
-        (with_gates("refresh_margin = 0"), "gates.refresh_margin", "above 0"),
-        (
-            with_gates("refresh_margin = 0.01").replace('every = "30 days"', ""),
-            "gates.refresh_margin",
-            "triggers.every is not declared",
-        ),
+        (with_gates("refresh_margin = -0.01"), "gates.refresh_margin", "not be negative"),
         (with_gates("[gates.slices]", 'columns = ["citty"]'), "gates.slices.columns", "did you mean 'city'?"),
         (with_gates("[gates.slices]", 'columns = ["at"]'), "gates.slices.columns", "'at' is no feature"),
         (with_gates("[gates.slices]", "margin = -0.1"), "gates.slices.margin", "not be negative"),

@@ -22,6 +22,7 @@ from refit.policy import (
     Trigger,
     decide,
     growth_due,
+    refresh_may_lose,
     rows_to_prove,
     signal_due,
     sufficient,
@@ -334,7 +335,7 @@ def test_the_growth_waited_for_adapts_to_what_challengers_gained(gains, due):
     assert growth_due(state(runs=runs), SPEC) == due
 
 
-def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_kept_the_champion():
+def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_gained_nothing():
     # Of 20,000 known rows 12 % are 2,400; uploads of 1,000 would allow it after 4,000.
     known = [replace(batch(f"k{i}", 1000)) for i in range(20)]
     learned = frozenset(upload.batch_id for upload in known)
@@ -353,6 +354,11 @@ def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_kept_
     kept = (tried(10000), tried(20000, promoted=False))
     assert decide(drifted, after(3599, *kept), SPEC, NOW).answer is Answer.SKIP
     assert decide(drifted, after(3600, *kept), SPEC, NOW).answer is Answer.RETRAIN
+    # A refresh that was promoted though it gained less than a hundredth of its lift counts as well.
+    idle = (tried(10000), tried(20000, gain=0.0029, lift=0.3))
+    assert decide(drifted, after(3599, *idle), SPEC, NOW).answer is Answer.SKIP
+    gained = (tried(10000), tried(20000, gain=0.0031, lift=0.3))
+    assert decide(drifted, after(3599, *gained), SPEC, NOW).answer is Answer.RETRAIN
 
 
 def test_four_usual_uploads_are_enough_however_much_was_known():
@@ -473,6 +479,17 @@ def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():
         f"7500 new rows, about {needed} are needed to prove a gain of 0.0400: {needed - 7500} are missing"
     )
     assert decide(knock(), with_new(2000, 2000, 2000, 1900), strict, NOW).answer is Answer.RETRAIN
+    # A refresh has to prove less: that 0.04 is no loss beyond 0.06, a fifth of the lift of 0.3; so a distance of 0.1,
+    # and (1.6449 * 1.3593 / 0.1)^2 = 500 test rows.
+    refreshed = replace(with_new(1200), made_as="full", runs=[tried(4000, lift=0.3)])
+    assert refresh_may_lose(refreshed, strict) == pytest.approx(0.06)
+    told = decide(knock(), refreshed, strict, NOW).reasons[0]
+    assert told == (
+        "1200 new rows, about 1250 are needed to prove that a gain of 0.0400 is no loss beyond 0.0600: 50 are missing"
+    )
+    assert refresh_may_lose(replace(refreshed, made_as="transfer"), strict) == 0
+    only_recent = replace(strict, training=Training(candidates=("recent",)))
+    assert refresh_may_lose(refreshed, only_recent) == 0
     # However small the loss, four usual uploads are enough: the champion must not stay for want of proof.
     smaller = replace(with_new(2000, 2000, 2000, 2000), scored=[replace(fell(0.799), floor=0.7995)])
     assert rows_to_prove(0.001, noisy, strict) > 1_000_000

@@ -362,8 +362,7 @@ def test_who_is_asked_is_told_how_to_answer():
 
 def test_a_margin_is_drawn_below_zero_where_a_refresh_may_lose_something():
     assert "margin 0.001" in Reader(plain()).text
-    refreshed = evaluation(refresh=True)
-    refreshed["gates"]["refresh_margin"] = 0.005
+    refreshed = evaluation(refresh=True, margin=-0.005)
     assert "margin -0.005" in Reader(report.page(refreshed)).text
 
 

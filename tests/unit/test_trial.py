@@ -14,7 +14,16 @@ from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Search, Training, Triggers
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
-from refit.trial import Model, judge, learning_curve, refit, refuse_unsupported, train, tuned_threshold
+from refit.trial import (
+    Model,
+    judge,
+    learning_curve,
+    refit,
+    refreshes,
+    refuse_unsupported,
+    train,
+    tuned_threshold,
+)
 
 KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
 SPEC = ModelSpec(
@@ -678,6 +687,43 @@ def test_a_model_that_was_not_stored_is_weighed_where_it_matters(limit, promote)
     assert found.evaluation.promote is promote
     assert 0.001 < found.evaluation.megabytes < 0.5
     assert judged(data_of(rows(300)), None)[0].evaluation.megabytes is None
+
+
+def test_a_refresh_is_the_champions_own_recipe_and_nothing_else(tmp_path):
+    champion, data = champion_of(SPEC, rows()), data_of(rows(), rows(seed=1, start=200))
+
+    def made(spec, candidate="full") -> Model:
+        return train(candidate, data, everything(data), spec, champion)
+
+    assert refreshes(made(SPEC), champion)
+    # What decides, and what competes, is no part of the recipe.
+    other_gates = training(replace(SPEC, gates=Gates("accuracy")), candidates=("full", "transfer"))
+    assert refreshes(made(other_gates), champion)
+    assert not refreshes(made(SPEC), None)
+    assert not refreshes(made(SPEC, "recent"), champion)
+    assert not refreshes(made(SPEC, "transfer"), replace(champion, candidate="transfer"))
+    assert refreshes(made(SPEC, "recent"), replace(champion, candidate="recent"))
+    assert not refreshes(made(replace(SPEC, estimator={"max_iter": 6})), champion)
+    assert not refreshes(made(training(seed=4)), champion)
+    assert not refreshes(made(own(tmp_path, FOREST)), champion)
+    nobody_knows = replace(champion, recipe="")  # made before recipes were kept, or imported
+    assert not refreshes(made(SPEC), nobody_knows)
+    assert not refreshes(replace(made(SPEC), recipe=""), nobody_knows)
+
+
+def test_a_refresh_may_lose_a_little_and_another_recipe_may_not():
+    """The champion knows all that there is to know of this world: nobody gains."""
+    champion, data = (
+        champion_of(SPEC, rows(2000)),
+        data_of(rows(2000), rows(500, 1, 2000), seen=[True, False]),
+    )
+    blocks = split(data, SPEC, 1)
+    trained = {"full": train("full", data, blocks, SPEC, champion)}
+    found = judge(data, blocks, trained, champion, SPEC).evaluation
+    assert (found.promote, found.refresh) == (True, True)
+    assert found.margin == pytest.approx(-0.2 * (found.champion_score - found.baseline_score))
+    other = judge(data, blocks, trained, replace(champion, recipe="another"), SPEC).evaluation
+    assert (other.promote, other.refresh, other.margin) == (False, False, 0)
 
 
 def test_each_candidate_is_told_of():

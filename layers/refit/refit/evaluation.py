@@ -83,7 +83,8 @@ class Evaluation:
     calibration_error: float | None = None
     megabytes: float | None = None
     latency_ms: float | None = None
-    refresh: bool = False  # judged by gates.refresh_margin
+    refresh: bool = False  # the champion's own recipe on newer data: it may lose a little
+    margin: float = 0.0  # what gain_low had to lie above; below 0 for a refresh
 
     @property
     def reason(self) -> str:
@@ -127,7 +128,8 @@ def evaluate(
     proba
         The challenger's probabilities: of class 1 (n,), or of all classes (n, k).
     refresh
-        Whether gates.refresh_margin, where declared, stands for the margin.
+        Whether the challenger is the champion's own recipe on newer data; then it may lose what
+        `gates.may_lose` says, where that is anything.
     megabytes, latency_ms
         Of the challenger, as far as measured.
     notes
@@ -146,6 +148,9 @@ def evaluate(
     if len(labels) > 1 and (challenger == challenger[0]).all():
         found.append(Gate("constant", False, "the challenger says the same of every test row"))
     gain = low = high = own_low = None
+    lift = None if other is None or best is None or not math.isfinite(other) else other - best
+    allowed = gates.may_lose(lift) if refresh else 0.0
+    margin = -allowed if allowed else gates.margin
     parts: tuple[Slice, ...] = ()
     if math.isfinite(own):
         compared = [challenger] if champion is None else [challenger, champion]
@@ -160,7 +165,7 @@ def evaluate(
             if math.isfinite(other):
                 gain = own - other
                 low, high = _bounds(gain, draws, gates.confidence, len(labels))
-                found.append(_gain(gain, low, high, gates, refresh and gates.refresh_margin is not None))
+                found.append(_gain(gain, low, high, gates.confidence, margin))
                 parts = _slices(
                     measure, challenger, champion, slices, gates, seed, _slice_margin(other, gates)
                 )
@@ -186,7 +191,8 @@ def evaluate(
         calibration_error=_finite(error),
         megabytes=megabytes,
         latency_ms=latency_ms,
-        refresh=refresh and gates.refresh_margin is not None,
+        refresh=refresh,
+        margin=margin,
     )
 
 
@@ -472,16 +478,14 @@ def _baseline(value: float, trivial: Mapping[str, float]) -> Gate:
     return Gate("baseline", passed, f"{verb} the trivial baseline {trivial[name]:.4f} ({name})")
 
 
-def _gain(gain: float, low: float | None, high: float | None, gates: Gates, refresh: bool) -> Gate:
+def _gain(gain: float, low: float | None, high: float | None, confidence: float, margin: float) -> Gate:
     if low is None or high is None:
         return Gate("gain", False, "the gain's interval is not defined: too many draws lack a class")
-    text = f"gain {gain:+.4f}, {gates.confidence:.0%} sure of {low:+.4f}"
-    if refresh and gates.refresh_margin is not None:
-        passed = low > -gates.refresh_margin
+    text, passed = f"gain {gain:+.4f}, {confidence:.0%} sure of {low:+.4f}", low > margin
+    if margin < 0:
         word = "no" if passed else "not surely no"
-        return Gate("gain", passed, f"{text}, {word} loss beyond the refresh margin {gates.refresh_margin:g}")
-    passed = low > gates.margin
-    return Gate("gain", passed, f"{text}, {'above' if passed else 'not above'} the margin {gates.margin:g}")
+        return Gate("gain", passed, f"{text}, {word} loss beyond the {-margin:.4f} that a refresh may lose")
+    return Gate("gain", passed, f"{text}, {'above' if passed else 'not above'} the margin {margin:g}")
 
 
 def _finite(value: float | None) -> float | None:

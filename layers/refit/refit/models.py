@@ -26,6 +26,8 @@ from refit.metrics import METRICS, Task
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CANDIDATES = ("full", "recent", "continual", "transfer", "search")
 CONTINUED = ("continual", "transfer")  # those that go on from the champion
+REFRESHING = ("full", "recent")  # those that learn anew, and always by the same recipe
+REFRESH_SHARE = 0.2  # of what the champion has over the best trivial baseline: what a refresh may lose
 APPROVAL = ("none", "required")
 DAY = 86_400
 
@@ -55,9 +57,9 @@ class Gates:
     metric: str
     min_score: float | None = None  # absolute; decides alone for a first model
     margin: float = 0.0  # the gain's lower bound must exceed it
-    confidence: float = 0.7  # one-sided
+    confidence: float = 0.95  # one-sided
     min_test_rows: int = 100
-    refresh_margin: float | None = None  # what may be lost by a run that an interval started
+    refresh_margin: float | None = None  # what the champion's own recipe on newer data may lose; see may_lose
     slices: tuple[str, ...] = ()  # columns whose slices are always looked at
     slice_margin: float | None = (
         None  # what a slice may lose; None: 2 % of the metric's range or of the score
@@ -65,6 +67,15 @@ class Gates:
     max_calibration_error: float | None = None
     max_megabytes: float | None = None
     max_latency_ms: float | None = None  # of one row
+
+    def may_lose(self, lift: float | None) -> float:
+        """What a refresh may lose: as declared, else a share of the champion's lift, unless `margin` asks for a gain.
+
+        `lift` is what the champion scores above the best trivial baseline; None when it is not known.
+        """
+        if self.refresh_margin is not None:
+            return self.refresh_margin
+        return 0.0 if self.margin or lift is None else REFRESH_SHARE * max(lift, 0.0)
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,23 @@ class ModelSpec:
     approval_seconds: int = 0  # how long a promotion waits for a person's approval; 0: none is needed
     retention: Retention = Retention()
     threshold: float | str | None = None  # probability from which the second class is said, or "tuned"
+
+    @property
+    def recipe(self) -> str:
+        """Hex digest of how rows become a model: of one recipe and candidate, models differ by their data alone."""
+        training = self.training
+        own = (training.recent_rows, training.seed, training.weights, training.half_life)
+        columns = [(column.name, column.type) for column in self.contract.features]
+        shape = (
+            self.task,
+            self.contract.target,
+            columns,
+            own,
+            self.estimator,
+            self.code_sha256,
+            self.threshold,
+        )
+        return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def digest(self) -> str:
@@ -698,8 +726,11 @@ class _Reader:
             self.mistake("gates.margin", "must not be negative: it is the gain a challenger must show")
         if gates.slice_margin is not None and gates.slice_margin < 0:
             self.mistake("gates.slices.margin", "must not be negative: it is what a slice may lose")
-        if gates.refresh_margin is not None and gates.refresh_margin <= 0:
-            self.mistake("gates.refresh_margin", "must be above 0: it is what a refresh may lose at most")
+        if gates.refresh_margin is not None and gates.refresh_margin < 0:
+            self.mistake(
+                "gates.refresh_margin",
+                "must not be negative: it is what a refresh may lose at most; 0 asks it for a gain",
+            )
         for name in limits:
             value = getattr(gates, name)
             if value is not None and value <= 0:
@@ -736,11 +767,6 @@ class _Reader:
                 near = difflib.get_close_matches(name, features, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"features: {', '.join(features[:20])}"
                 self.mistake("gates.slices.columns", f"{name!r} is no feature; {hint}")
-        if gates.refresh_margin is not None and not triggers.every:
-            self.mistake(
-                "gates.refresh_margin",
-                "is for runs that an interval starts, and triggers.every is not declared",
-            )
 
     def retention(self, table: Mapping[str, Any]) -> Retention:
         names = [each.name for each in fields(Retention)]

@@ -374,7 +374,6 @@ class _World:
             if decision.answer is Answer.RETRAIN:
                 return self._run(
                     replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons),
-                    knock.trigger,
                     to_train(decision, self.spec),
                 )
         answer = Answer.WAIT if any(a.answer is Answer.WAIT for a in answers) else Answer.SKIP
@@ -432,7 +431,7 @@ class _World:
             return None
         return Shown(found.challenger_score, found.challenger_low, found.test_rows)
 
-    def _run(self, batch: Batch, trigger: Trigger, spec: ModelSpec) -> Batch:
+    def _run(self, batch: Batch, spec: ModelSpec) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
         self.retrainings += 1
         run_id = f"run-{self.retrainings:08d}"
@@ -441,7 +440,7 @@ class _World:
         candidates = len(self._candidates(spec))
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child, failures = self._trial(spec, refresh=trigger is Trigger.INTERVAL)
+            judged, child, failures = self._trial(spec)
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
@@ -460,7 +459,7 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self, spec: ModelSpec, refresh: bool) -> tuple[Judgement, Model | None, list[str]]:
+    def _trial(self, spec: ModelSpec) -> tuple[Judgement, Model | None, list[str]]:
         """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better.
 
         And what was said by those that failed.
@@ -479,7 +478,7 @@ class _World:
         if not trained:
             words = "; ".join(f"{name}: {said}" for name, said in failures.items())
             raise TrainingError(f"no candidate could be trained: {words}")
-        judged = trial.judge(data, blocks, trained, champion, spec, refresh=refresh)
+        judged = trial.judge(data, blocks, trained, champion, spec)
         mute = {name: each["failed"] for name, each in judged.candidates.items() if each["failed"]}
         told = [f"{name} failed: {words}" for name, words in {**failures, **mute}.items()]
         if not judged.evaluation.promote:

@@ -174,9 +174,9 @@ def _gain(document: Document) -> str:
     if evaluation.get("challenger_score") is None:
         return ""
     metric, rows = evaluation["metric"], _count(evaluation.get("test_rows"))
-    margin = document["gates"].get("margin") or 0.0
-    if evaluation.get("refresh"):
-        margin = -(document["gates"].get("refresh_margin") or 0.0)
+    margin = (
+        evaluation.get("margin", document["gates"].get("margin")) or 0.0
+    )  # below 0: what a refresh may lose
     figures = []
     if evaluation.get("gain") is not None:
         line = {

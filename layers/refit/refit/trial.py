@@ -18,7 +18,7 @@ from refit.candidates import features_of, recent_rows
 from refit.errors import ConfigError, TrainingError
 from refit.evaluation import NO_LEAK, Evaluation, Gate, choose, evaluate, slices_of, trivial_predictions
 from refit.metrics import CLASSIFICATION, METRICS, Task, score
-from refit.models import CONTINUED, ModelSpec
+from refit.models import CONTINUED, REFRESHING, ModelSpec
 from refit.training import (
     Blocks,
     Dataset,
@@ -54,6 +54,7 @@ class Model:
     trained_rows: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)  # found by a search
     megabytes: float | None = None  # as an artifact
+    recipe: str = ""  # of the declaration that it was made by; empty: not known
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,15 @@ def _fitted(
         base=base,
         trained_rows=len(rows),
         parameters=dict(parameters),
+        recipe=spec.recipe,
     )
+
+
+def refreshes(challenger: Model, champion: Model | None) -> bool:
+    """Whether it is the champion's own recipe on newer data: nothing else tells the two apart."""
+    if champion is None or challenger.candidate not in REFRESHING or not champion.recipe:
+        return False
+    return (challenger.candidate, challenger.recipe) == (champion.candidate, champion.recipe)
 
 
 def _continued(
@@ -250,7 +259,6 @@ def judge(
     champion: Model | None,
     spec: ModelSpec,
     *,
-    refresh: bool = False,
     clock: Callable[[], float] | None = None,
 ) -> Judgement:
     """Choose one of the trained candidates on the selection block and test it once against the champion.
@@ -259,8 +267,6 @@ def judge(
 
     Parameters
     ----------
-    refresh
-        Whether an interval started the run: then gates.refresh_margin holds, if declared.
     clock
         Gives seconds; without one, the time of a prediction is not measured.
     """
@@ -311,7 +317,7 @@ def judge(
         seed=spec.training.seed,
         proba=proba,
         slices=slices_of(data.rows.take(test), [c.name for c in data.features], spec.gates),
-        refresh=refresh,
+        refresh=refreshes(challenger, champion),
         megabytes=_megabytes(challenger, spec),
         latency_ms=_latency_ms(challenger, data, test, spec, clock) if clock and len(test) else None,
         notes=_notes(data, len(blocks.test) - len(test), known.equal_by_chance, champion),
