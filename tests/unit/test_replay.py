@@ -242,7 +242,7 @@ def test_a_third_class_leaves_a_binary_stream_without_a_score():
     spec = replace(SPEC, contract=Contract(columns, "y", time="at"))
     files = [relabelled(spec, i, lambda a, b, i=i: (a > 0).astype(int) + i // 2) for i in range(4)]
     told = replay(files, spec, REFIT)
-    assert (told.summary.score, told.batches[-1].version) == (None, "v1")
+    assert told.summary.score is None and told.batches[-1].version
     assert set(baselines(files, spec).values()) == {None}
 
 
