@@ -141,9 +141,10 @@ EXPECTED = {
     "training.test_share": "must lie between 0 and 1",
     "training.selection_share": "must be above 0 and leave rows beside test_share",
     "training.recent_rows": "must be at least 1",
-    "gates.metric": "must be one of accuracy, average_precision, balanced_accuracy, f1, f1_macro, "
-    "f1_weighted, matthews_corrcoef, neg_brier_score, neg_log_loss, precision, recall, roc_auc for task binary, "
-    "not 'r2'",
+    "gates.metric": "must be one of accuracy, average_precision, balanced_accuracy, f1, f1_macro, f1_micro, "
+    "f1_weighted, jaccard, jaccard_macro, jaccard_micro, jaccard_weighted, matthews_corrcoef, neg_brier_score, "
+    "neg_log_loss, precision, precision_macro, precision_micro, precision_weighted, recall, recall_macro, "
+    "recall_micro, recall_weighted, roc_auc for task binary, not 'r2'",
     "gates.confidence": "must be at least 0.5 and below 1",
     "gates.min_test_rows": "must be at least 20; fewer rows prove nothing",
     "gates.margin": "must not be negative: it is the gain a challenger must show",

@@ -196,6 +196,11 @@ def test_every_score_is_that_of_scikit_learns_scorer_of_that_name(name):
     assert score(name, truth, own, k) == pytest.approx(get_scorer(name)(estimator, np.zeros((300, 1)), truth))
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_overflow_is_no_warning_and_no_finite_score():
+    assert not math.isfinite(score("neg_mean_squared_error", VALUES * 1e300, GUESS))
+
+
 def test_a_prediction_of_a_class_that_does_not_exist_is_wrong_or_has_no_score():
     assert score("accuracy", TRUTH, np.array([0, -1, 1, 1]), 2) == 3 / 4
     assert math.isnan(score("f1", TRUTH, np.array([0, -1, 1, 1]), 2))

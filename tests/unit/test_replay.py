@@ -182,6 +182,7 @@ def test_the_same_content_again_is_a_duplicate_and_is_learned_from_once():
     again = replace(STILL[0], name="copy.parquet")
     told = replay([STILL[0], again, STILL[1]], SPEC, ALWAYS)
     assert [b.outcome for b in told.batches] == ["accepted", "duplicate", "accepted"]
+    assert told.batches[1].reasons == ("the same content came before, as day-00.parquet",)
     assert told.summary == replay([STILL[0], STILL[1]], SPEC, ALWAYS).summary
 
 

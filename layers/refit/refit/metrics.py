@@ -142,10 +142,11 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
     if not np.all(np.isfinite(predicted)):
         return float("nan")
     try:
-        if kind in of_pairs:
-            how = average or "binary"
-            return float(of_pairs[kind](truth, predicted, average=how, zero_division=0))
-        return float(functions[metric]())
+        with np.errstate(all="ignore"):  # what overflows is not finite, and refused as that
+            if kind in of_pairs:
+                how = average or "binary"
+                return float(of_pairs[kind](truth, predicted, average=how, zero_division=0))
+            return float(functions[metric]())
     except ValueError:  # a class that the labels do not have, a probability above 1
         return float("nan")
 

@@ -291,8 +291,9 @@ class _World:
             reasons = tuple(f"[{reason.code}] {reason.message}" for reason in verdict.reasons)
             return Batch(file.name, verdict.rows, Outcome.QUARANTINED, reasons=reasons, version=self.serving)
         name = batch_id(file.sha256, spec.contract.digest)
-        if any(upload.batch_id == name for upload in self.uploads):
-            told = ("the same content was learned from under another name",)
+        before = next((upload.key for upload in self.uploads if upload.batch_id == name), None)
+        if before is not None:
+            told = (f"the same content came before, as {before}",)
             return Batch(file.name, verdict.rows, "duplicate", reasons=told, version=self.serving)
         first = not self.uploads
         self._arrive(file, name)
