@@ -35,6 +35,7 @@ import pandas as pd
 
 from refit import replay
 from refit.models import ModelSpec, load_model
+from refit.provenance import code_version
 from refit.replay import File, Policy, Replay
 
 HERE = Path(__file__).parent
@@ -244,9 +245,12 @@ def merged(old: list[str], new: list[str]) -> str:
 
 
 def write(lines: list[str]) -> None:
+    """Lines of streams that were not run are kept where the same code wrote them."""
     before, rest = PAGE.read_text().split(BEGIN)
     old, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{merged(old.splitlines(), lines)}\n{END}{after}")
+    by = f"Written by the code `{code_version(load_model(HERE / 'models' / STREAMS[0].model))}`."
+    kept = old.splitlines() if by in old else []
+    PAGE.write_text(f"{before}{BEGIN}\n{merged(kept, lines)}\n\n{by}\n{END}{after}")
 
 
 def main() -> None:
@@ -254,7 +258,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--write", action="store_true", help="into docs/replay.md; streams not run keep their lines"
+        "--write",
+        action="store_true",
+        help="into docs/replay.md; streams not run keep the lines that the same code wrote",
     )
     parser.add_argument(
         "--only", nargs="+", metavar="STREAM", help=", ".join(s.name.split()[0] for s in STREAMS)

@@ -11,7 +11,6 @@ from refit.aws import inputs, keys, messages, serving, training_data
 from refit.aws.runtime import App, entrypoint, logger
 from refit.errors import ChampionMoved, TrainingError
 from refit.models import get_model
-from refit.policy import Trigger
 from refit.profile import to_json
 from refit.training import frame_of_shard, prediction_profile, split
 
@@ -30,7 +29,8 @@ def handler(event: Any, app: App) -> dict[str, Any]:
 
     base = serving.compared(app, message.model, frozen.champion)
     data = training_data.dataset(app.store, frozen, spec, serving.fingerprints(app.store, base))
-    blocks = split(data, spec, len(frozen.candidates))
+    of_run = frozen.declared(spec)
+    blocks = split(data, of_run, len(frozen.candidates))
     versions = {each["candidate"]: each["version"] for each in event["trained"] if "version" in each}
     if not versions:
         failures = "; ".join(
@@ -42,12 +42,10 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         name: serving.fitted(app.store, app.registry.recorded(message.model, version))
         for name, version in versions.items()
     }
-    run = app.registry.run(message.model, message.run_id)
     before = serving.fitted(app.store, base) if base else None
-    refresh = run is not None and run.trigger == Trigger.INTERVAL
-    found = trial.judge(data, blocks, trained, before, spec, refresh=refresh, clock=time.perf_counter)
+    found = trial.judge(data, blocks, trained, before, of_run, clock=time.perf_counter)
     tested = trained[found.chosen]
-    curve = trial.learning_curve(tested, data, blocks, before, spec, clock=time.perf_counter)
+    curve = trial.learning_curve(tested, data, blocks, before, of_run, clock=time.perf_counter)
     # What check_quality compares the predictions of later batches with.
     frame = frame_of_shard(data.rows.take(blocks.test), tested.features)
     shown = prediction_profile(tested.estimator, frame, spec.task, tested.classes)

@@ -29,7 +29,7 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     version = versions.record(
         app,
         spec,
-        trial.refit(proved["candidate"], data, spec, base, tested),
+        trial.refit(proved["candidate"], data, frozen.declared(spec), base, tested),
         version=name,
         run_id=message.run_id,
         inputs_key=message.inputs_key,

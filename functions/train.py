@@ -26,12 +26,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
     champion = serving.compared(app, message.model, frozen.champion)
     learned = serving.fingerprints(app.store, champion)
     data = training_data.dataset(app.store, frozen, spec, learned)
-    blocks = split(data, spec, len(frozen.candidates))
+    of_run = frozen.declared(spec)
+    blocks = split(data, of_run, len(frozen.candidates))
     base = serving.fitted(app.store, champion) if champion and candidate in CONTINUED else None
     version = versions.record(
         app,
         spec,
-        trial.train(candidate, data, blocks, spec, base),
+        trial.train(candidate, data, blocks, of_run, base),
         version=versions.name_of(message.run_id, candidate),
         run_id=message.run_id,
         inputs_key=message.inputs_key,

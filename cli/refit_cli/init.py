@@ -157,6 +157,9 @@ def learn(wish: Wish, samples: Sequence[Sample]) -> Learned:
         known = ", ".join(name for name, each in METRICS.items() if task in each.tasks)
         raise UsageError(f"--metric {metric}: for a {task} target it must be one of {known}")
     learned = Learned(task, metric, Contract((), wish.target), facts, labels)
+    if task is not Task.REGRESSION and facts[wish.target].distinct <= 1:
+        guess = "" if wish.task else f"; that the task is {task} is a guess"
+        learned.look_first.append(f"{wish.target!r} is one class alone{guess}: give files with all classes")
     bad_share, columns = LEFT_OUT, []
     for name in names:
         columns.append(_column(name, wish, task, facts[name], samples, learned))

@@ -642,6 +642,7 @@ def _backfill(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    from refit.training import build
     from refit_cli import replay
 
     def note(line: str) -> None:  # the document alone goes to stdout
@@ -652,6 +653,7 @@ def _replay(args: argparse.Namespace) -> int:
             print(line, flush=True)
 
     spec = _model(args)
+    build(spec)  # a mistake in [estimator] or model.py is one of the model, not of each run
     files = replay.read(args.files, spec, note)
     if args.compare:
         document = replay.compare(files, spec, note)

@@ -70,15 +70,16 @@ def reproduce(app: App, spec: ModelSpec, name: str) -> Reproduced:
         why = "was imported" if not version.inputs_key else "was recorded before digests were kept"
         raise RefitError(f"{name} {why}; there is nothing to compare with")
     frozen = inputs.read(app.store, version.inputs_key)
+    of_run = frozen.declared(spec)
     compared = serving.compared(app, spec.name, frozen.champion)
     data = training_data.dataset(app.store, frozen, spec, serving.fingerprints(app.store, compared))
     base = serving.fitted(app.store, compared) if compared and version.candidate in CONTINUED else None
     if version.parent:
         tested = serving.fitted(app.store, app.registry.recorded(spec.name, version.parent))
-        again = trial.refit(version.candidate, data, spec, base, tested)
+        again = trial.refit(version.candidate, data, of_run, base, tested)
     else:
-        blocks = split(data, spec, len(frozen.candidates))
-        again = trial.train(version.candidate, data, blocks, spec, base)
+        blocks = split(data, of_run, len(frozen.candidates))
+        again = trial.train(version.candidate, data, blocks, of_run, base)
     digest = canonical.digest(again.estimator)
     found = Reproduced(
         spec.name, name, digest == version.canonical, digest, version.canonical, differences(version, spec)

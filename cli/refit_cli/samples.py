@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from refit.columns import typed
 from refit.contract import ColumnType, Dialect
 from refit.reading import Limits, open_source
 
@@ -42,8 +43,7 @@ _COMMA = r"^\s*[+-]?\d{1,17}(,\d+)?\s*$"
 _ZEROS = r"^\s*[+-]?0\d"  # 007 is a name, not a number
 _FLAG = r"^(?i)(true|false)$"
 _BIT = r"^[01]$"
-_ZONE = r"([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)(Z|\+00:?00)$"
-_MOMENT = r"^\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d(\.\d{1,9})?)?)?$"
+_DAY = r"^\s*\d{4}-\d\d-\d\d"  # what is worth reading as times
 
 
 @dataclass
@@ -245,13 +245,10 @@ def _words(facts: Facts, values: pa.Array, of_text: bool) -> None:
         fits |= _read_numbers(facts, values)
         if _all(values, _BIT) or _all(values, _FLAG):
             fits.add(BOOLEAN)
-    plain = pc.replace_substring_regex(pc.utf8_trim_whitespace(values), _ZONE, r"\1")
-    if TIMESTAMP in facts.fits and _all(plain, _MOMENT):
-        try:
-            low, high = _extremes(plain.cast(pa.timestamp("ns")).cast(pa.int64()))
-        except pa.ArrowInvalid:  # 2026-02-30
-            pass
-        else:
+    if TIMESTAMP in facts.fits and _all(values, _DAY):
+        times = typed(values, TIMESTAMP)  # as validation does: 2026-02-30 is none, any zone is fine
+        if times.wrong is None:
+            low, high = int(times.values.min()), int(times.values.max())
             fits.add(TIMESTAMP)
             facts.first = low if facts.first is None else min(facts.first, low)
             facts.last = high if facts.last is None else max(facts.last, high)

@@ -114,8 +114,11 @@ def retention(app: App, spec: ModelSpec, now: str) -> dict[str, Any]:
         "retention": asdict(spec.retention),
         "versions": [version.version for version in going.versions],
         "objects": [each.key for each in found.objects],
-        "bytes": sum(each.size for each in found.objects) + sum(each.size for each in going.uploads),
+        "bytes": sum(each.size for each in found.objects)
+        + sum(each.size for each in going.uploads)
+        + sum(part.size for part in going.parts),
         "uploads": [upload.key for upload in going.uploads],
+        "parts": [part.key for part in going.parts],
         "runs": [run.run_id for run, _ in going.runs],
         "knocks": len(going.knocks),
         "quality": len(going.qualities),
@@ -203,6 +206,7 @@ def retention_text(found: dict[str, Any]) -> str:
         ("artifacts of versions", found["versions"]),
         ("objects of the store", found["objects"]),
         ("uploads not accepted", found["uploads"]),
+        ("files of manifests not accepted", found["parts"]),
         ("runs", found["runs"]),
     ):
         lines.append(f"  {len(names)} {what}{': ' if names else ''}{', '.join(names)}")

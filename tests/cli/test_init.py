@@ -58,6 +58,11 @@ SOME = {
     "note": ([f"note {i}" for i in range(60)], "text", "text"),
     "day": (pd.date_range("2026-01-01", periods=60).strftime("%Y-%m-%d"), "timestamp", "timestamp"),
     "at": (pd.date_range("2026-01-01", periods=60, freq="h"), "timestamp", "timestamp"),
+    "zoned": (
+        [f"2026-03-{28 + i // 30}T10:{i % 30:02d}:00+0{1 + i // 30}:00" for i in range(60)],
+        "timestamp",
+        "timestamp",
+    ),
     "zip": ([f"0{i % 9}234" for i in range(60)], "category", "category"),
     "customer_id": (np.arange(60) + 70_000, "text", "text"),
     "long_id": (np.arange(60) % 4 + 2**60, "category", "category"),
@@ -148,6 +153,12 @@ def test_the_rarest_class_is_remembered_softly_and_a_file_of_one_label_is_allowe
     assert main(["init", "m", *paths, "--target", "y", "--force"]) == 0
     contract = load_model(here / "models/m").contract
     assert (contract.min_class_share, contract.constant_label) == (0, True)
+
+
+def test_of_one_class_alone_the_task_is_a_guess_and_called_one(here, capsys):
+    rows = pd.DataFrame({"y": [0] * 60, "x": np.arange(60.0)})
+    assert main(["init", "m", write(here / "sorted.csv", rows), "--target", "y"]) == 0
+    assert "'y' is one class alone; that the task is binary is a guess: give files" in capsys.readouterr().out
 
 
 def test_a_single_timestamp_is_suggested_not_taken(here, capsys):

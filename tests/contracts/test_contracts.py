@@ -22,6 +22,7 @@ from refit.aws import alarms, keys, messages, runs
 from refit.aws.bus import SOURCE, Event
 from refit.batches import Code
 from refit.contract import Column, Contract, Dialect
+from refit.manifest import PARTS
 from refit.policy import Knock
 from refit.records import Run, RunStatus
 
@@ -743,7 +744,10 @@ def test_what_is_learned_from_and_frozen_inputs_are_out_of_everybodys_reach():
         for pattern in deletes:
             assert not overlap(pattern, f"{store}/accepted/*")
             assert not overlap(pattern, f"{store}/{keys.inputs('*', 'x')}")
-        assert {each for each in deletes if each.startswith(data)} <= {f"{data}/{keys.INCOMING}*"}
+        assert {each for each in deletes if each.startswith(data)} <= {
+            f"{data}/{keys.INCOMING}*",
+            f"{data}/{PARTS}*",
+        }
 
 
 def announced(file):

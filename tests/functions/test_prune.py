@@ -1,5 +1,6 @@
 """What is deleted daily: nothing by default, and never what a kept version's lineage refers to."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -369,6 +370,24 @@ def test_quarantined_files_go_and_what_was_accepted_under_their_name_stays(stack
     assert stack.recorded(bad.key, bad.version_id) == record
     stack.tick()
     assert stack.sent() == []
+
+
+def test_files_of_a_quarantined_manifest_go_and_those_of_an_accepted_one_stay(stack, keep):
+    keep("flights", quarantine_days=30)
+    app, bucket = stack.app, stack.app.settings.data_bucket
+    good, bad = "parts/flights/good.csv", "parts/flights/bad.csv"
+    app.s3.put_object(Bucket=bucket, Key=good, Body=csv(flights(400)))
+    app.s3.put_object(Bucket=bucket, Key=bad, Body=csv(flights(400).drop(columns="origin")))
+    accepted = stack.upload("good.json", json.dumps({"files": [good]}).encode())
+    refused = stack.upload("both.json", json.dumps({"files": [good, bad]}).encode())
+    assert (accepted.outcome, refused.outcome) == (Outcome.ACCEPTED, Outcome.QUARANTINED)
+    assert [part.key for part in refused.parts] == [good, bad]
+    assert view.retention(app, app.models["flights"], LATER)["parts"] == [bad]
+    assert prune(stack)["models"]["flights"] == NOTHING | {"uploads": 1, "objects": 1}
+    left = {each["Key"] for each in app.s3.list_object_versions(Bucket=bucket)["Versions"]}
+    assert left == {good, accepted.key}
+    assert prune(stack)["models"]["flights"] == NOTHING
+    assert check(app) == []
 
 
 def test_audit_records_go_but_for_those_of_promotions_and_of_the_last_run(stack, four, keep):

@@ -14,6 +14,7 @@ from rows import csv, flights
 from refit import rowprints
 from refit.aws import keys, serving
 from refit.errors import NotEnoughData, RefitError
+from refit.records import Quality
 from refit_cli.reproduce import reproduce
 
 RUN_2 = "run-00000002"
@@ -156,18 +157,25 @@ def test_a_declared_threshold_serves_and_is_recorded(stack, flights_with):
     assert max(each["true"] for each in answer["probabilities"]) > 0.5
 
 
-def test_a_refresh_may_promote_what_is_no_worse_but_nobody_else(stack, flights_with):
-    gates = 'metric = "roc_auc"\nmin_test_rows = 40\nrefresh_margin = 0.2'
-    flights_with(gates=gates, triggers='min_new_rows = 200\nevery = "1 days"')
+def test_a_refresh_may_promote_what_is_no_worse_but_no_other_challenger(stack, flights_with):
+    """The same recipe on more data, then another number of trees."""
+    common = {
+        "gates": 'metric = "roc_auc"\nmin_test_rows = 40\nrefresh_margin = 0.2',
+        "triggers": "min_new_rows = 200",
+        "training": 'candidates = ["full"]',
+    }
+    flights_with(**common, estimator="max_iter = 20")
     stack.promoted("flights", "2013-01.parquet", flights(400))
-    for i, (trigger, promote) in enumerate([("on_demand", False), ("interval", True)]):
+    for i, (trees, promote) in enumerate([(20, True), (21, False)]):
+        flights_with(**common, estimator=f"max_iter = {trees}")
         stack.upload(f"2013-02-{i}.parquet", flights(800, month=2, seed=i))
-        run_id = stack.ask(f"r{i}", trigger=trigger)["run_id"]
+        run_id = stack.ask(f"r{i}")["run_id"]
         event = stack.walk(run_id, up_to="finalize")
-        assert event["evaluation"]["promote"] is promote, event["evaluation"]["reason"]
         assert evaluation(stack, run_id)["refresh"] is promote
+        assert event["evaluation"]["promote"] is promote, event["evaluation"]["reason"]
+        told = "no loss beyond the 0.2000 that a refresh may lose" if promote else "not above the margin 0"
+        assert told in event["evaluation"]["reason"]
         stack.call("request_retraining", stack.ended(run_id))
-    assert "no loss beyond the refresh margin 0.2" in event["evaluation"]["reason"]
 
 
 def test_a_verdict_that_was_given_is_the_verdict_of_a_repeated_step(stack, flights_with):
@@ -182,6 +190,32 @@ def test_a_verdict_that_was_given_is_the_verdict_of_a_repeated_step(stack, fligh
     flights_with(gates='metric = "roc_auc"\nmin_test_rows = 40\nmax_latency_ms = 0.000001')
     assert stack.call("evaluate", event) == first
     assert first["promote"] is True
+
+
+def test_after_a_turn_the_run_is_cut_from_the_rows_since_and_reproduced_so(stack, flights_with):
+    """Of 1,000 new rows the champion collapsed on the newest 400: 0.4 of those test, 0.2 choose, and 160 teach."""
+    flights_with(training="seed = 2013\nlearning_curve = false")
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    before = stack.upload("2013-02.parquet", flights(600, month=2)).batch_id
+    turned = stack.upload("2013-03.parquet", flights(400, month=3, flipped=True)).batch_id
+    for batch, score, rows in ((before, 0.95, 600), (turned, 0.04, 400)):
+        at = f"2999-01-0{1 + (batch == turned)}T00:00:00Z"
+        stack.app.registry.add_quality(Quality("flights", batch, "v1", "roc_auc", score, rows, at, 0.8))
+    event = sample("request_retraining.drift_checked")
+    event["detail"] |= {"batch_id": before, "version": "v1", "drifted": []}  # told of late
+    answer = stack.call("request_retraining", event)
+    assert "v1 scored 0.0400" in answer["reasons"][0]
+    run = stack.app.registry.run("flights", answer["run_id"])
+    frozen = stack.app.store.get_json(run.inputs_key)
+    assert (frozen["test_share"], frozen["selection_share"]) == pytest.approx((0.16, 0.08))
+    assert (frozen["recent_rows"], frozen["candidates"]) == (160, ["full", "recent", "transfer"])
+    stack.walk(run.run_id)
+    assert stack.app.registry.champion("flights").version == "v2"
+    assert evaluation(stack, run.run_id)["rows"] | {"left_out": 0} == {
+        "train": 1160, "selection": 80, "test": 160, "left_out": 0, "repeats": 0
+    }  # fmt: skip
+    for name in ("v2-recent", "v2"):
+        assert reproduce(stack.app, spec_of(stack), name).equal
 
 
 # ---------------------------------------------------------------- once more

@@ -141,9 +141,10 @@ EXPECTED = {
     "training.test_share": "must lie between 0 and 1",
     "training.selection_share": "must be above 0 and leave rows beside test_share",
     "training.recent_rows": "must be at least 1",
-    "gates.metric": "must be one of accuracy, average_precision, balanced_accuracy, f1, f1_macro, "
-    "f1_weighted, matthews_corrcoef, neg_brier_score, neg_log_loss, precision, recall, roc_auc for task binary, "
-    "not 'r2'",
+    "gates.metric": "must be one of accuracy, average_precision, balanced_accuracy, f1, f1_macro, f1_micro, "
+    "f1_weighted, jaccard, jaccard_macro, jaccard_micro, jaccard_weighted, matthews_corrcoef, neg_brier_score, "
+    "neg_log_loss, precision, precision_macro, precision_micro, precision_weighted, recall, recall_macro, "
+    "recall_micro, recall_weighted, roc_auc for task binary, not 'r2'",
     "gates.confidence": "must be at least 0.5 and below 1",
     "gates.min_test_rows": "must be at least 20; fewer rows prove nothing",
     "gates.margin": "must not be negative: it is the gain a challenger must show",
@@ -165,7 +166,12 @@ EXPECTED = {
         ("nulls = 0.5", "nulls = nan", "columns.city.nulls", "share between 0 and 1"),
         ('metric = "roc_auc"', "", "gates.metric", "must be one of"),
         ('[gates]\nmetric = "roc_auc"', "", "gates", "missing; at least"),
-        ("[gates]", "[gates]\nmin_score = 1.0", "gates.min_score", "cannot be reached: roc_auc ends at 1.0"),
+        (
+            "[gates]",
+            "[gates]\nmin_score = 1.0",
+            "gates.min_score",
+            "1 cannot be reached: roc_auc goes from 0 to 1",
+        ),
         ("[gates]", "[training]\ntest_share = 1\n[gates]", "training.test_share", "such as 0.5"),
         ("[gates]", "[training]\ncandidates = []\n[gates]", "training.candidates", "full, recent"),
         ('keys = ["id"]', 'keys = [""]', "keys", "'' is not declared"),

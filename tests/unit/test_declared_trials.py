@@ -46,6 +46,14 @@ def with_training(*lines: str) -> str:
     return GOOD.replace('candidates = ["full"]', "\n".join(lines))
 
 
+def with_triggers(*lines: str) -> str:
+    return GOOD.replace("[triggers]", "\n".join(["[triggers]", *lines]))
+
+
+def with_rule(rule: str) -> str:
+    return GOOD.replace('"integer"', f'"integer", {rule}')
+
+
 def with_gates(*lines: str, metric="roc_auc") -> str:
     return GOOD.replace('metric = "roc_auc"', "\n".join([f'metric = "{metric}"', *lines]))
 
@@ -134,22 +142,31 @@ def test_weights_change_nothing_of_what_is_taken_in(tmp_path):
             "training.search.space.a",
             "a min below its max",
         ),
-        (with_gates("margin = 1.0"), "gates.margin", "1.0 cannot be gained: roc_auc has its whole range"),
+        (with_gates("margin = 1.0"), "gates.margin", "1 cannot be gained: roc_auc goes from 0 to 1"),
         (
             with_gates("min_score = 0.9", "margin = 0.1"),
             "gates.margin",
-            "what min_score leaves below its best",
+            "who has min_score has 0.1 to gain",
         ),
-        (with_gates("min_score = 0.1", metric="neg_log_loss"), "gates.min_score", "neg_log_loss ends at 0.0"),
+        (with_gates("min_score = 0.1", metric="neg_log_loss"), "gates.min_score", "goes from -inf to 0"),
         (with_gates("min_score = nan"), "gates.min_score", "must be finite"),
+        (with_gates("min_score = -3"), "gates.min_score", "-3 keeps nobody out: roc_auc goes from 0 to 1"),
+        (with_gates("refresh_margin = 1"), "gates.refresh_margin", "1 allows any loss"),
+        (with_gates("[gates.slices]", "margin = 5"), "gates.slices.margin", "5 allows any loss"),
+        (
+            with_gates("[gates.slices]", 'columns = ["city", "city"]'),
+            "gates.slices.columns",
+            "each feature once",
+        ),
+        (with_gates("max_calibration_error = 1"), "gates.max_calibration_error", "everything would pass"),
+        (with_triggers("budget_usd = 0.0001"), "triggers.budget_usd", "pays for no run"),
+        (with_triggers("budget_usd = inf"), "triggers.budget_usd", "must be finite"),
+        (with_triggers("growth = nan"), "triggers.growth", "must be finite"),
+        (with_rule("min = nan"), "columns.age.min", "must be finite"),
+        (with_rule("max_categories = 0"), "columns.age.max_categories", "at least 1"),
         (with_gates("margin = inf"), "gates.margin", "must be finite"),
         (with_gates("confidence = 1.0"), "gates.confidence", "below 1"),
-        (with_gates("refresh_margin = 0"), "gates.refresh_margin", "above 0"),
-        (
-            with_gates("refresh_margin = 0.01").replace('every = "30 days"', ""),
-            "gates.refresh_margin",
-            "triggers.every is not declared",
-        ),
+        (with_gates("refresh_margin = -0.01"), "gates.refresh_margin", "not be negative"),
         (with_gates("[gates.slices]", 'columns = ["citty"]'), "gates.slices.columns", "did you mean 'city'?"),
         (with_gates("[gates.slices]", 'columns = ["at"]'), "gates.slices.columns", "'at' is no feature"),
         (with_gates("[gates.slices]", "margin = -0.1"), "gates.slices.margin", "not be negative"),

@@ -321,6 +321,42 @@ def test_a_slice_that_surely_gets_worse_stops_a_challenger_that_is_better_on_the
     assert sliced(challenger, champion, {"small": small}, slice_margin=0.6).promote
 
 
+def test_what_a_slice_may_lose_is_measured_by_the_whole_where_a_metric_has_no_range():
+    """An easy slice: half its small error more is nothing beside what the others gain."""
+    easy, truth, zeros = np.arange(N) % 5 == 0, np.arange(N, dtype=float), {"none": np.zeros(N)}
+    champion = truth + np.where(easy, 0.10, 10.0)  # 8.02 off on average: a slice may lose 0.16
+    part = [Part("easy", easy, False)]
+    for off, promote in ((0.15, True), (0.20, True), (0.30, False)):
+        challenger = truth + np.where(easy, off, 1.0)
+        gates = Gates("neg_mean_absolute_error")
+        found = evaluate(truth, challenger, champion, zeros, Task.REGRESSION, gates, slices=part)
+        assert (found.promote, found.slices[0].gain) == (promote, pytest.approx(0.10 - off))
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "labels", "predicted", "why"),
+    [
+        (Task.BINARY, "roc_auc", [], [], "there are none"),
+        (Task.BINARY, "roc_auc", [1] * 200, [0.5] * 200, "one class only"),
+        (Task.REGRESSION, "r2", [7.5] * 200, list(range(200)), "all labels are the same"),
+        (Task.REGRESSION, "r2", list(range(200)), [np.nan] * 200, "predictions are not finite"),
+        (Task.MULTICLASS, "roc_auc_ovr", [0, 1] * 100, [[0.5, 0.3, 0.2]] * 200, "1 of 3 classes are not among them"),
+        (
+            Task.REGRESSION,
+            "neg_mean_squared_log_error",
+            [-1.0, 2.0] * 100,
+            [1.0, 2.0] * 100,
+            "it does not suit these labels or predictions",
+        ),
+    ],
+)  # fmt: skip
+def test_a_metric_that_cannot_be_computed_says_why(task, metric, labels, predicted, why):
+    n_classes = {Task.BINARY: 2, Task.MULTICLASS: 3}.get(task, 0)
+    found = evaluate(np.array(labels), np.array(predicted), None, {}, task, Gates(metric), n_classes)
+    assert not found.promote
+    assert f"{metric} of the challenger is not defined on the test rows: {why}" in found.reason
+
+
 def test_a_slice_that_may_be_worse_by_chance_stops_nobody():
     """Two blocks of the slice are worse, the others alike: the upper bound is above the margin."""
     champion = wrong_at(*range(5, N, 10))
@@ -424,20 +460,78 @@ def test_a_refresh_may_lose_less_than_its_margin(refresh, promote):
     assert found.promote is promote
     worse = evaluate(TRUTH, predicted, TRUTH, trivial, Task.BINARY, gates, 2, refresh=refresh)
     assert failed(worse) == ["gain"]
-    assert not evaluate(
-        TRUTH, predicted, predicted, trivial, Task.BINARY, Gates("accuracy"), 2, refresh=True
-    ).promote
+
+
+@pytest.mark.parametrize(
+    ("wrong", "gates", "refresh", "promote"),
+    [
+        (2, {}, True, True),  # as good
+        (3, {}, True, True),  # loses 0.05
+        (4, {}, True, False),  # loses 0.10
+        (3, {}, False, False),
+        (3, {"margin": 0.01}, True, False),  # who asks for a gain asks it of all
+        (2, {"refresh_margin": 0.0}, True, False),
+        (3, {"refresh_margin": 0.04}, True, False),
+        (3, {"refresh_margin": 0.06, "margin": 0.01}, True, True),  # declared for refreshes
+    ],
+)
+def test_a_refresh_may_lose_a_fifth_of_what_the_champion_has_over_the_baseline(
+    wrong, gates, refresh, promote
+):
+    """Two of 20 rows of each block are wrong: 0.9, where saying 0 always is right half of the time. A fifth of 0.4 is
+    0.08. Every block has the same gain, so the interval is that gain."""
+    blocks = range(0, N, 20)
+    champion = wrong_at(*(at + i for at in blocks for i in range(2)))
+    challenger = wrong_at(*(at + 5 + i for at in blocks for i in range(wrong)))
+    trivial = {"none": np.zeros(N)}
+    found = evaluate(
+        TRUTH, challenger, champion, trivial, Task.BINARY, Gates("accuracy", **gates), 2, refresh=refresh
+    )
+    assert found.promote is promote, found.reason
+    assert found.gain == pytest.approx(0.05 * (2 - wrong))
+    assert failed(found) == ([] if promote else ["gain"])
+    if refresh and not gates:
+        assert found.margin == pytest.approx(-0.08)
+        assert "loss beyond the 0.0800 that a refresh may lose" in found.reason
+
+
+def test_a_refresh_of_a_champion_without_lift_has_to_gain():
+    """Right half of the time, as who says 0 always: there is nothing that could be lost but what chance gave."""
+    champion = wrong_at(*range(1, N, 4), *range(2, N, 4))
+    found = evaluate(
+        TRUTH,
+        champion,
+        champion,
+        {"none": np.zeros(N)},
+        Task.BINARY,
+        Gates("accuracy"),
+        2,
+        refresh=True,
+    )
+    assert failed(found) == ["baseline", "gain"]
+    assert found.margin == 0
 
 
 # --- luck
 
 
-def test_equal_candidates_are_promoted_no_more_often_than_declared():
-    """benchmarks/luck.py, shortened: of 60 runs with 4 equal candidates 5 % are 3; more than 8 come once in 300."""
+@pytest.fixture(scope="module")
+def luck():
     path = Path(__file__).parents[2] / "benchmarks/luck.py"
     spec = importlib.util.spec_from_file_location("luck", path)
-    luck = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(luck)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_equal_candidates_are_promoted_no_more_often_than_declared(luck):
+    """benchmarks/luck.py, shortened: of 60 runs with 4 equal candidates 5 % are 3; more than 8 come once in 300."""
     by_selection, by_test_rows = luck.shares("accuracy", luck.WORLDS[0], 4, 60, 11)
     assert by_selection * 60 <= 8
     assert by_test_rows > by_selection
+
+
+def test_a_refresh_that_loses_what_it_may_not_is_promoted_no_more_often_than_declared(luck):
+    """One that guesses on a fifth of the rows loses a fifth of the lift: as above, 3 of 60 are expected."""
+    assert luck.share_refreshed("accuracy", luck.WORLDS[0], 0.2, 60, 11) * 60 <= 8
+    assert luck.share_refreshed("accuracy", luck.WORLDS[0], 0.0, 20, 11) > 0.3

@@ -10,6 +10,8 @@ from refit.metrics import CLASSIFICATION, METRICS, Task, score
 TRUTH = np.array([0, 0, 1, 1])
 PROBA = np.array([0.1, 0.4, 0.35, 0.8])
 LABEL = np.array([0, 1, 1, 1])
+UNEVEN = np.array([1, 0, 1, 1])  # one row of class 0, which LABEL misses
+SIDES = np.array([[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [0.2, 0.4, 0.4], [0.2, 0.4, 0.4]])
 VALUES = np.array([1.0, 2.0, 3.0, 6.0])
 GUESS = np.array([1.0, 2.0, 5.0, 5.0])
 
@@ -31,12 +33,31 @@ GUESS = np.array([1.0, 2.0, 5.0, 5.0])
         ("f1_macro", TRUTH, LABEL, (2 / 3 + 4 / 5) / 2),
         # both classes have two rows, so the weights are equal
         ("f1_weighted", TRUTH, LABEL, (2 / 3 + 4 / 5) / 2),
+        # three of four are right, and a wrong one is one too many of a class and one too few of the other
+        ("f1_micro", TRUTH, LABEL, 3 / 4),
         ("precision", TRUTH, LABEL, 2 / 3),
+        ("precision_macro", TRUTH, LABEL, (1 + 2 / 3) / 2),
+        ("precision_micro", TRUTH, LABEL, 3 / 4),
+        ("precision_weighted", UNEVEN, LABEL, (1 / 4) * 0 + (3 / 4) * (2 / 3)),
         ("recall", TRUTH, LABEL, 1.0),
+        ("recall_macro", TRUTH, LABEL, (1 / 2 + 1) / 2),
+        ("recall_micro", TRUTH, LABEL, 3 / 4),
+        ("recall_weighted", UNEVEN, LABEL, (1 / 4) * 0 + (3 / 4) * (2 / 3)),
+        # two rows are of class 1 and said to be, three are one or the other; of class 0 one and two
+        ("jaccard", TRUTH, LABEL, 2 / 3),
+        ("jaccard_macro", TRUTH, LABEL, (1 / 2 + 2 / 3) / 2),
+        # 1 + 2 of 2 + 3
+        ("jaccard_micro", TRUTH, LABEL, 3 / 5),
+        # of class 1 two of four, of class 0 none
+        ("jaccard_weighted", UNEVEN, LABEL, (3 / 4) * (2 / 4)),
         # (2 x 1 - 1 x 0) / sqrt(3 x 2 x 2 x 1)
         ("matthews_corrcoef", TRUTH, LABEL, 2 / math.sqrt(12)),
         ("roc_auc_ovo", np.array([0, 1, 2]), np.eye(3), 1.0),
         ("roc_auc_ovr", np.array([0, 1, 2]), np.eye(3), 1.0),
+        # class 0 is told from the rest, of its two rows one half; 1 and 2 are not told apart, but from 0
+        ("roc_auc_ovr_weighted", np.array([0, 0, 1, 2]), SIDES, (2 / 4) * 1 + (1 / 4) * (5 / 6) * 2),
+        # pairs 0-1 and 0-2 in order, 1-2 not told apart; weights are what the classes of a pair hold: 3, 3 and 2
+        ("roc_auc_ovo_weighted", np.array([0, 0, 1, 2]), SIDES, (3 * 1 + 3 * 1 + 2 * 0.5) / 8),
         # mean 3, total 4 + 1 + 0 + 9 = 14, residual 4 + 1 = 5
         ("r2", VALUES, GUESS, 1 - 5 / 14),
         # errors 0, 0, 2, -1 have the mean 1/4: variance (1 + 1 + 49 + 25) / 16 / 4 = 19/16, of 14/4
@@ -46,6 +67,30 @@ GUESS = np.array([1.0, 2.0, 5.0, 5.0])
         # 0, 0, 2/3 and 1/6
         ("neg_mean_absolute_percentage_error", VALUES, GUESS, -(2 / 3 + 1 / 6) / 4),
         ("neg_mean_absolute_error", VALUES, GUESS, -3 / 4),
+        # the median is 2.5: errors 1.5, .5, .5 and 3.5 are 6 together, and 3 are left
+        ("d2_absolute_error_score", VALUES, GUESS, 1 - 3 / 6),
+        # log(1 + truth) and log(1 + guess) differ by log(4 / 6) and log(7 / 6)
+        ("neg_mean_squared_log_error", VALUES, GUESS, -(math.log(4 / 6) ** 2 + math.log(7 / 6) ** 2) / 4),
+        (
+            "neg_root_mean_squared_log_error",
+            VALUES,
+            GUESS,
+            -math.sqrt((math.log(4 / 6) ** 2 + math.log(7 / 6) ** 2) / 4),
+        ),
+        # 2 (y log(y / g) - y + g): of 3 and 5, and of 6 and 5
+        (
+            "neg_mean_poisson_deviance",
+            VALUES,
+            GUESS,
+            -2 * (3 * math.log(3 / 5) + 2 + 6 * math.log(6 / 5) - 1) / 4,
+        ),
+        # 2 (log(g / y) + y / g - 1)
+        (
+            "neg_mean_gamma_deviance",
+            VALUES,
+            GUESS,
+            -2 * (math.log(5 / 3) + 3 / 5 - 1 + math.log(5 / 6) + 6 / 5 - 1) / 4,
+        ),
         ("neg_root_mean_squared_error", VALUES, GUESS, -math.sqrt(5 / 4)),
     ],
 )
@@ -137,8 +182,8 @@ def test_every_score_is_that_of_scikit_learns_scorer_of_that_name(name):
     rng = np.random.default_rng(5)
     metric = METRICS[name]
     if metric.needs == "value":
-        truth = rng.normal(10, 3, 300)
-        said = truth + rng.normal(0, 2, 300)
+        truth = np.abs(rng.normal(10, 3, 300)) + 0.1  # above 0, as logarithms want them
+        said = np.abs(truth + rng.normal(0, 2, 300)) + 0.1
         assert score(name, truth, said) == pytest.approx(get_scorer(name)(Said(said), None, truth))
         return
     k = 3 if metric.tasks == (Task.MULTICLASS,) else 2
@@ -149,6 +194,11 @@ def test_every_score_is_that_of_scikit_learns_scorer_of_that_name(name):
     estimator = Said(labels if metric.needs == "label" else proba, truth)
     own = labels if metric.needs == "label" else proba[:, 1] if k == 2 else proba
     assert score(name, truth, own, k) == pytest.approx(get_scorer(name)(estimator, np.zeros((300, 1)), truth))
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_overflow_is_no_warning_and_no_finite_score():
+    assert not math.isfinite(score("neg_mean_squared_error", VALUES * 1e300, GUESS))
 
 
 def test_a_prediction_of_a_class_that_does_not_exist_is_wrong_or_has_no_score():

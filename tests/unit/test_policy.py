@@ -22,6 +22,7 @@ from refit.policy import (
     Trigger,
     decide,
     growth_due,
+    refresh_may_lose,
     rows_to_prove,
     signal_due,
     sufficient,
@@ -334,7 +335,7 @@ def test_the_growth_waited_for_adapts_to_what_challengers_gained(gains, due):
     assert growth_due(state(runs=runs), SPEC) == due
 
 
-def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_kept_the_champion():
+def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_gained_nothing():
     # Of 20,000 known rows 12 % are 2,400; uploads of 1,000 would allow it after 4,000.
     known = [replace(batch(f"k{i}", 1000)) for i in range(20)]
     learned = frozenset(upload.batch_id for upload in known)
@@ -353,6 +354,11 @@ def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_kept_
     kept = (tried(10000), tried(20000, promoted=False))
     assert decide(drifted, after(3599, *kept), SPEC, NOW).answer is Answer.SKIP
     assert decide(drifted, after(3600, *kept), SPEC, NOW).answer is Answer.RETRAIN
+    # A refresh that was promoted though it gained less than a hundredth of its lift counts as well.
+    idle = (tried(10000), tried(20000, gain=0.0029, lift=0.3))
+    assert decide(drifted, after(3599, *idle), SPEC, NOW).answer is Answer.SKIP
+    gained = (tried(10000), tried(20000, gain=0.0031, lift=0.3))
+    assert decide(drifted, after(3599, *gained), SPEC, NOW).answer is Answer.RETRAIN
 
 
 def test_four_usual_uploads_are_enough_however_much_was_known():
@@ -436,6 +442,24 @@ def test_after_a_collapse_models_of_the_newest_rows_compete_where_nothing_else_w
     assert to_train(after, SPEC).training.candidates == ("full", "recent", "transfer")
 
 
+def test_after_a_collapse_the_blocks_are_cut_from_the_rows_since_the_turn():
+    tested, lifted = Shown(0.80, 0.70, 1000), [tried(4000, lift=0.3)]
+    good, far = replace(fell(0.79), floor=0.70, rows=800), replace(fell(0.64), floor=0.70, rows=400)
+    past = state(inputs=[batch("new", 2000)], learned=frozenset(), tested=tested, runs=lifted)
+
+    def cut(*scored: Scored) -> tuple[float, float, int | None]:
+        found = to_train(decide(knock(), replace(past, scored=scored), SPEC, NOW), SPEC).training
+        return (round(found.test_share, 4), round(found.selection_share, 4), found.recent_rows)
+
+    # Of 2,000 new rows 400 or 800 came since: 0.4 of those are 160 or 320 to test on, 0.2 are 80 or 160 to choose on.
+    assert cut(good, far) == (0.08, 0.04, 160)
+    assert cut(good, far, far) == (0.16, 0.08, 320)
+    # 200 rows would give 80 to test on, and 100 are needed: 101 of them, 51 to choose on, 48 to learn from.
+    assert cut(good, replace(far, rows=200)) == (0.0505, 0.0255, 48)
+    # All of them: as declared.
+    assert cut(*[far] * 5) == (0.4, 0.2, 800)
+
+
 def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():
     # Spread of one row: 0.1 * sqrt(1000) / 2.3263 = 1.3593. A gain of 0.04 at confidence 0.95 (1.6449) needs
     # (1.6449 * 1.3593 / 0.04)^2 = 3125 test rows, which are 0.4 of 7812.
@@ -455,6 +479,17 @@ def test_rows_that_could_not_show_the_loss_are_told_with_the_number_missing():
         f"7500 new rows, about {needed} are needed to prove a gain of 0.0400: {needed - 7500} are missing"
     )
     assert decide(knock(), with_new(2000, 2000, 2000, 1900), strict, NOW).answer is Answer.RETRAIN
+    # A refresh has to prove less: that 0.04 is no loss beyond 0.06, a fifth of the lift of 0.3; so a distance of 0.1,
+    # and (1.6449 * 1.3593 / 0.1)^2 = 500 test rows.
+    refreshed = replace(with_new(1200), made_as="full", runs=[tried(4000, lift=0.3)])
+    assert refresh_may_lose(refreshed, strict) == pytest.approx(0.06)
+    told = decide(knock(), refreshed, strict, NOW).reasons[0]
+    assert told == (
+        "1200 new rows, about 1250 are needed to prove that a gain of 0.0400 is no loss beyond 0.0600: 50 are missing"
+    )
+    assert refresh_may_lose(replace(refreshed, made_as="transfer"), strict) == 0
+    only_recent = replace(strict, training=Training(candidates=("recent",)))
+    assert refresh_may_lose(refreshed, only_recent) == 0
     # However small the loss, four usual uploads are enough: the champion must not stay for want of proof.
     smaller = replace(with_new(2000, 2000, 2000, 2000), scored=[replace(fell(0.799), floor=0.7995)])
     assert rows_to_prove(0.001, noisy, strict) > 1_000_000

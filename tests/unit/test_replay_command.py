@@ -35,6 +35,8 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("replay")
     (folder / "models" / "trips").mkdir(parents=True)
     (folder / "models" / "trips" / "model.toml").write_text(TOML)
+    (folder / "models" / "typo").mkdir()
+    (folder / "models" / "typo" / "model.toml").write_text(TOML.replace("max_iter", "max_itre"))
     rng = np.random.default_rng(0)
     for month in range(1, 5):
         distance = rng.normal(size=500)
@@ -109,6 +111,7 @@ def test_all_policies_side_by_side(folder):
         (["--model", "trips", "--policy", "never", "--compare", "month-1.csv"], 2, "not allowed with"),
         (["--model", "trips", "--models", "elsewhere", "month-1.csv"], 1, "elsewhere: no such folder"),
         (["--model", "trips"], 2, "FILE"),
+        (["--model", "typo", "month-1.csv"], 1, "[estimator]: "),
     ],
 )
 def test_what_cannot_be_done_is_said(folder, arguments, code, words):

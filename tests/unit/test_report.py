@@ -259,6 +259,24 @@ def test_every_drawing_has_its_title_its_axes_and_words_for_those_who_cannot_see
         assert axis in text
 
 
+def test_a_curve_of_what_goes_on_from_the_champion_says_which_rows_it_counts():
+    said = "It goes on from v6: counted are the rows that were new to that one"
+    curve = {**DOCUMENT["evaluation"]["learning_curve"], "base": "v6"}
+    text = Reader(report.page(evaluation(learning_curve=curve))).text
+    assert said in text
+    assert "new rows learned from" in text
+    assert said not in Reader(plain()).text
+
+
+def test_on_paper_no_table_is_cut_off():
+    """What scrolls on a screen is lost in print: there cells wrap, and hashes break where they must."""
+    page = plain()
+    on_paper = page[page.index("@media print { html") : page.index("code {")]
+    assert ".wide { overflow: visible; }" in on_paper and "th, td { white-space: normal;" in on_paper
+    hashes = re.findall(r'<td class="hash">([^<]*)</td>', page)
+    assert {"ab" * 32, "o-version"} <= set(hashes)
+
+
 def test_the_same_document_gives_the_same_bytes():
     assert plain() == report.page(deepcopy(DOCUMENT))
 
@@ -344,8 +362,7 @@ def test_who_is_asked_is_told_how_to_answer():
 
 def test_a_margin_is_drawn_below_zero_where_a_refresh_may_lose_something():
     assert "margin 0.001" in Reader(plain()).text
-    refreshed = evaluation(refresh=True)
-    refreshed["gates"]["refresh_margin"] = 0.005
+    refreshed = evaluation(refresh=True, margin=-0.005)
     assert "margin -0.005" in Reader(report.page(refreshed)).text
 
 

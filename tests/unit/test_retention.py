@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refit.batches import Code, Outcome, Reason, Upload
+from refit.batches import Code, Outcome, Reason, Upload, UploadPart
 from refit.models import Retention
 from refit.records import Answered, Change, Generation, Quality, Run, RunStatus, Slot, Version
 from refit.retention import Plan, Remembered, kept, plan, shared_before
@@ -263,6 +263,22 @@ def test_files_that_were_turned_away_go_and_no_others():
         upload("deployed since", Outcome.IGNORED, reasons=unknown),
     ]
     assert plan(known(uploads=[*gone, *stay]), MONTH, NOW).uploads == tuple(gone)
+
+
+def test_files_of_a_manifest_go_with_it_unless_one_that_stays_was_read_with_them():
+    a, b, c, d = (UploadPart(f"parts/m/{name}", "x", name * 64, 1) for name in "abcd")
+    newer = replace(b, version_id="y")
+    uploads = [
+        replace(upload("q"), parts=(a, b, c, d)),
+        replace(upload("q again"), parts=(a, replace(d, version_id=""))),
+        replace(upload("good", Outcome.ACCEPTED), parts=(newer, c)),
+        replace(upload("lately", at=NEW), parts=(d,)),
+        replace(upload("gone before", removed=OLD), parts=(b,)),
+    ]
+    found = plan(known(uploads=uploads), MONTH, NOW)
+    assert [each.key for each in found.uploads] == ["incoming/m/q", "incoming/m/q again"]
+    assert found.parts == (a, b)
+    assert plan(known(uploads=uploads), Retention(audit_days=30), NOW).parts == ()
 
 
 # ---------------------------------------------------------------- nothing that is kept loses what it was made of

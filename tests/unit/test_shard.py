@@ -244,6 +244,18 @@ def test_every_value_and_every_name_counts():
     assert len({int(row.fingerprints()[0]) for row in rows}) == len(rows)
 
 
+@pytest.mark.parametrize("name", ["city", "c" * 200])
+def test_a_word_that_is_its_columns_name_counts_like_any_other(name):
+    """Long words are hashed as names are."""
+    rows = [
+        shard(**{name: [name]}, x=[1]),
+        shard(**{name: ["Ulm"]}, x=[1]),
+        shard(**{name: [None, "Ulm"]}, x=[1, 1]).take(np.array([0])),
+        shard(x=[1]),
+    ]
+    assert len({int(row.fingerprints()[0]) for row in rows}) == len(rows)
+
+
 def test_both_zeros_are_one_value():
     assert shard(x=[0.0]).fingerprints() == shard(x=[-0.0]).fingerprints()
 

@@ -14,7 +14,16 @@ from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Search, Training, Triggers
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
-from refit.trial import Model, judge, refit, refuse_unsupported, train, tuned_threshold
+from refit.trial import (
+    Model,
+    judge,
+    learning_curve,
+    refit,
+    refreshes,
+    refuse_unsupported,
+    train,
+    tuned_threshold,
+)
 
 KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
 SPEC = ModelSpec(
@@ -137,6 +146,19 @@ def test_the_refit_of_a_continual_candidate_goes_on_from_the_champion_with_all_n
     assert (tested.trained_rows, child.trained_rows, child.parent) == (60, 100, "v2-continual")
     at_once = train("continual", data, everything(data), spec, champion)
     assert canonical.digest(child.estimator) == canonical.digest(at_once.estimator)
+
+
+@pytest.mark.parametrize(("candidate", "base", "most"), [("continual", "v1", 300), ("full", "", 500)])
+def test_the_curve_of_what_goes_on_from_the_champion_counts_new_rows_and_says_from_whom(
+    tmp_path, candidate, base, most
+):
+    spec = own(tmp_path, SGD, candidates=(candidate,))
+    champion = champion_of(spec, rows())
+    data = data_of(rows(), rows(500, seed=1, start=200), seen=[True, False], spec=spec)
+    blocks = split(data, spec, 1)  # of 500 new rows 200 test
+    tested = train(candidate, data, blocks, spec, champion)
+    curve = learning_curve(tested, data, blocks, champion, spec)
+    assert (curve.base, curve.points[-1].rows) == (base, most)
 
 
 def test_continual_keeps_the_codes_of_its_champion_when_a_class_has_gone(tmp_path):
@@ -610,6 +632,42 @@ def test_predictions_that_are_not_finite_lose_the_choice_and_never_promote():
     assert "not defined on the test rows" in alone.reason
 
 
+class Strict:
+    """Like an encoder that refuses what it has not seen."""
+
+    classes_ = np.array([0, 1])
+
+    def predict_proba(self, frame):
+        raise ValueError("found unknown categories ['Ulm'] in column 0")
+
+
+class OneShort(Strict):
+    def predict_proba(self, frame):
+        return np.full((len(frame) - 1, 2), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "words"),
+    [
+        (Strict(), "Strict.predict_proba failed: ValueError: found unknown categories (value) in column 0"),
+        (OneShort(), "OneShort.predict_proba gave shape (47, 2), not (48, 2)"),
+    ],
+)
+def test_a_candidate_that_cannot_predict_is_told_of_and_the_others_go_on(estimator, words):
+    data = data_of(rows(240))
+    blocks = split(data, training(candidates=("full", "recent")), 2)
+    full = train("full", data, blocks, SPEC, None)
+    broken = replace(full, candidate="recent", estimator=estimator)
+    found = judge(data, blocks, {"recent": broken, "full": full}, None, SPEC)
+    assert (found.chosen, list(found.selection), found.evaluation.promote) == ("full", ["full"], True)
+    assert found.candidates["recent"]["failed"].startswith(words)
+    assert found.candidates["full"]["failed"] == ""
+    with pytest.raises(TrainingError, match="no candidate can predict: recent: "):
+        judge(data, blocks, {"recent": broken}, None, SPEC)
+    with pytest.raises(TrainingError, match="v1 cannot predict the test rows: "):
+        judge(data, blocks, {"full": full}, replace(broken, name="v1", fingerprints=None), SPEC)
+
+
 def test_the_time_of_one_row_is_the_median_after_a_warm_up():
     """A clock that ticks 2 ms between two looks at it, but in the first five predictions a second."""
     ticks = iter(np.cumsum([0, *([1.0] * 10), *([0.002] * 100)]).tolist())
@@ -629,6 +687,43 @@ def test_a_model_that_was_not_stored_is_weighed_where_it_matters(limit, promote)
     assert found.evaluation.promote is promote
     assert 0.001 < found.evaluation.megabytes < 0.5
     assert judged(data_of(rows(300)), None)[0].evaluation.megabytes is None
+
+
+def test_a_refresh_is_the_champions_own_recipe_and_nothing_else(tmp_path):
+    champion, data = champion_of(SPEC, rows()), data_of(rows(), rows(seed=1, start=200))
+
+    def made(spec, candidate="full") -> Model:
+        return train(candidate, data, everything(data), spec, champion)
+
+    assert refreshes(made(SPEC), champion)
+    # What decides, and what competes, is no part of the recipe.
+    other_gates = training(replace(SPEC, gates=Gates("accuracy")), candidates=("full", "transfer"))
+    assert refreshes(made(other_gates), champion)
+    assert not refreshes(made(SPEC), None)
+    assert not refreshes(made(SPEC, "recent"), champion)
+    assert not refreshes(made(SPEC, "transfer"), replace(champion, candidate="transfer"))
+    assert refreshes(made(SPEC, "recent"), replace(champion, candidate="recent"))
+    assert not refreshes(made(replace(SPEC, estimator={"max_iter": 6})), champion)
+    assert not refreshes(made(training(seed=4)), champion)
+    assert not refreshes(made(own(tmp_path, FOREST)), champion)
+    nobody_knows = replace(champion, recipe="")  # made before recipes were kept, or imported
+    assert not refreshes(made(SPEC), nobody_knows)
+    assert not refreshes(replace(made(SPEC), recipe=""), nobody_knows)
+
+
+def test_a_refresh_may_lose_a_little_and_another_recipe_may_not():
+    """The champion knows all that there is to know of this world: nobody gains."""
+    champion, data = (
+        champion_of(SPEC, rows(2000)),
+        data_of(rows(2000), rows(500, 1, 2000), seen=[True, False]),
+    )
+    blocks = split(data, SPEC, 1)
+    trained = {"full": train("full", data, blocks, SPEC, champion)}
+    found = judge(data, blocks, trained, champion, SPEC).evaluation
+    assert (found.promote, found.refresh) == (True, True)
+    assert found.margin == pytest.approx(-0.2 * (found.champion_score - found.baseline_score))
+    other = judge(data, blocks, trained, replace(champion, recipe="another"), SPEC).evaluation
+    assert (other.promote, other.refresh, other.margin) == (False, False, 0)
 
 
 def test_each_candidate_is_told_of():

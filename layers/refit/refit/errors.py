@@ -30,7 +30,7 @@ class UnreadableFile(RefitError):
 
 
 class TrainingError(RefitError):
-    """An estimator could not be built or fitted on the frozen inputs."""
+    """An estimator could not be built, fitted, or asked for predictions."""
 
 
 class NotEnoughData(RefitError):

@@ -83,7 +83,8 @@ class Evaluation:
     calibration_error: float | None = None
     megabytes: float | None = None
     latency_ms: float | None = None
-    refresh: bool = False  # judged by gates.refresh_margin
+    refresh: bool = False  # the champion's own recipe on newer data: it may lose a little
+    margin: float = 0.0  # what gain_low had to lie above; below 0 for a refresh
 
     @property
     def reason(self) -> str:
@@ -127,7 +128,8 @@ def evaluate(
     proba
         The challenger's probabilities: of class 1 (n,), or of all classes (n, k).
     refresh
-        Whether gates.refresh_margin, where declared, stands for the margin.
+        Whether the challenger is the champion's own recipe on newer data; then it may lose what
+        `gates.may_lose` says, where that is anything.
     megabytes, latency_ms
         Of the challenger, as far as measured.
     notes
@@ -141,10 +143,14 @@ def evaluate(
     trivial = {name: _finite(measure(predicted)) for name, predicted in baselines.items()}
     best = max((value for value in trivial.values() if value is not None), default=None)
     other = None if champion is None else measure(champion)
-    found = [*notes, _test_rows(len(labels), gates), _defined("challenger", own, gates)]
+    why = _undefined(labels, challenger, task, n_classes)
+    found = [*notes, _test_rows(len(labels), gates), _defined("challenger", own, gates, why)]
     if len(labels) > 1 and (challenger == challenger[0]).all():
         found.append(Gate("constant", False, "the challenger says the same of every test row"))
     gain = low = high = own_low = None
+    lift = None if other is None or best is None or not math.isfinite(other) else other - best
+    allowed = gates.may_lose(lift) if refresh else 0.0
+    margin = -allowed if allowed else gates.margin
     parts: tuple[Slice, ...] = ()
     if math.isfinite(own):
         compared = [challenger] if champion is None else [challenger, champion]
@@ -155,12 +161,14 @@ def evaluate(
         if best is not None:
             found.append(_baseline(own, {k: v for k, v in trivial.items() if v is not None}))
         if champion is not None and other is not None:
-            found.append(_defined("champion", other, gates))
+            found.append(_defined("champion", other, gates, _undefined(labels, champion, task, n_classes)))
             if math.isfinite(other):
                 gain = own - other
                 low, high = _bounds(gain, draws, gates.confidence, len(labels))
-                found.append(_gain(gain, low, high, gates, refresh and gates.refresh_margin is not None))
-                parts = _slices(measure, challenger, champion, slices, gates, seed)
+                found.append(_gain(gain, low, high, gates.confidence, margin))
+                parts = _slices(
+                    measure, challenger, champion, slices, gates, seed, _slice_margin(other, gates)
+                )
                 found += _no_slice_worse(parts)
     error = None if proba is None else calibration_error(labels, proba)
     found += _limits(
@@ -183,7 +191,8 @@ def evaluate(
         calibration_error=_finite(error),
         megabytes=megabytes,
         latency_ms=latency_ms,
-        refresh=refresh and gates.refresh_margin is not None,
+        refresh=refresh,
+        margin=margin,
     )
 
 
@@ -267,6 +276,7 @@ def _slices(
     parts: Sequence[Part],
     gates: Gates,
     seed: int,
+    margin: float,
 ) -> tuple[Slice, ...]:
     """Scores of both on each slice. Only what lost more than it may is drawn again: no other can be proved worse."""
     scored = []
@@ -278,7 +288,7 @@ def _slices(
     for part, index, own, other in scored:
         gain = own - other if math.isfinite(own) and math.isfinite(other) else None
         high, worse = None, False
-        if gain is not None and gain < -_slice_margin(other, gates):
+        if gain is not None and gain < -margin:
             draws = _draws(
                 lambda p, i, index=index: measure(p, index[i]), (challenger, champion), len(index), seed
             )
@@ -289,7 +299,7 @@ def _slices(
                 corrected = 1 - (1 - max(gates.confidence, SLICE_CONFIDENCE)) / judged
                 bound = gain + NormalDist().inv_cdf(corrected) * float(np.std(gains))
                 high = _widened(gain, bound, corrected, len(index)) or bound
-                worse = high < -_slice_margin(other, gates)
+                worse = high < -margin
         found.append(
             Slice(part.name, len(index), _finite(own), _finite(other), gain, high, worse, part.declared)
         )
@@ -297,6 +307,8 @@ def _slices(
 
 
 def _slice_margin(champion: float, gates: Gates) -> float:
+    """What a slice may lose. By default a share of the champion's score on all rows: of its score on the slice, an
+    easy slice of small errors could lose next to nothing, and would stop a model that is far better elsewhere."""
     if gates.slice_margin is not None:
         return gates.slice_margin
     return DEFAULT_SLICE_MARGIN * (1.0 if METRICS[gates.metric].best == 1 else abs(champion))
@@ -425,7 +437,20 @@ def _test_rows(n: int, gates: Gates) -> Gate:
     return Gate("test_rows", n >= gates.min_test_rows, f"{n} test rows, {gates.min_test_rows} needed")
 
 
-def _defined(who: str, value: float, gates: Gates) -> Gate:
+def _undefined(labels: np.ndarray, predicted: np.ndarray, task: Task, n_classes: int) -> str:
+    """What of the rows or the predictions may leave a metric undefined."""
+    if not len(labels):
+        return "there are none"
+    if not np.isfinite(predicted).all():
+        return "predictions are not finite"
+    if (labels == labels[0]).all():
+        return "all labels are the same" if task is Task.REGRESSION else "one class only"
+    if task is not Task.REGRESSION and (missing := n_classes - len(np.unique(labels))):
+        return f"{missing} of {n_classes} classes are not among them"
+    return "it does not suit these labels or predictions"
+
+
+def _defined(who: str, value: float, gates: Gates, why: str) -> Gate:
     if math.isfinite(value):
         best = METRICS[gates.metric].best
         fine = value <= best
@@ -435,7 +460,7 @@ def _defined(who: str, value: float, gates: Gates) -> Gate:
     return Gate(
         f"{who}_score",
         False,
-        f"{gates.metric} of the {who} is not defined on the test rows (one class only, or predictions not finite)",
+        f"{gates.metric} of the {who} is not defined on the test rows: {why}",
     )
 
 
@@ -453,16 +478,14 @@ def _baseline(value: float, trivial: Mapping[str, float]) -> Gate:
     return Gate("baseline", passed, f"{verb} the trivial baseline {trivial[name]:.4f} ({name})")
 
 
-def _gain(gain: float, low: float | None, high: float | None, gates: Gates, refresh: bool) -> Gate:
+def _gain(gain: float, low: float | None, high: float | None, confidence: float, margin: float) -> Gate:
     if low is None or high is None:
         return Gate("gain", False, "the gain's interval is not defined: too many draws lack a class")
-    text = f"gain {gain:+.4f}, {gates.confidence:.0%} sure of {low:+.4f}"
-    if refresh and gates.refresh_margin is not None:
-        passed = low > -gates.refresh_margin
+    text, passed = f"gain {gain:+.4f}, {confidence:.0%} sure of {low:+.4f}", low > margin
+    if margin < 0:
         word = "no" if passed else "not surely no"
-        return Gate("gain", passed, f"{text}, {word} loss beyond the refresh margin {gates.refresh_margin:g}")
-    passed = low > gates.margin
-    return Gate("gain", passed, f"{text}, {'above' if passed else 'not above'} the margin {gates.margin:g}")
+        return Gate("gain", passed, f"{text}, {word} loss beyond the {-margin:.4f} that a refresh may lose")
+    return Gate("gain", passed, f"{text}, {'above' if passed else 'not above'} the margin {margin:g}")
 
 
 def _finite(value: float | None) -> float | None:

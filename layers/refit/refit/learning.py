@@ -40,6 +40,7 @@ class Curve:
     gain: float | None = None
     gain_low: float | None = None
     gain_high: float | None = None
+    base: str = ""  # the champion that each part went on from: only rows that are new to it are counted
 
 
 def curve(

@@ -46,11 +46,24 @@ METRICS = {
     "f1": Metric(ONLY_BINARY, "label", 1.0, 0.0),
     "f1_macro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
     "f1_weighted": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "f1_micro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
     "precision": Metric(ONLY_BINARY, "label", 1.0, 0.0),
+    "precision_macro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "precision_micro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "precision_weighted": Metric(CLASSIFICATION, "label", 1.0, 0.0),
     "recall": Metric(ONLY_BINARY, "label", 1.0, 0.0),
+    "recall_macro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "recall_micro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "recall_weighted": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "jaccard": Metric(ONLY_BINARY, "label", 1.0, 0.0),
+    "jaccard_macro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "jaccard_micro": Metric(CLASSIFICATION, "label", 1.0, 0.0),
+    "jaccard_weighted": Metric(CLASSIFICATION, "label", 1.0, 0.0),
     "matthews_corrcoef": Metric(CLASSIFICATION, "label", 1.0, -1.0),
     "roc_auc_ovr": Metric(ONLY_MULTICLASS, "proba", 1.0, 0.0),
     "roc_auc_ovo": Metric(ONLY_MULTICLASS, "proba", 1.0, 0.0),
+    "roc_auc_ovr_weighted": Metric(ONLY_MULTICLASS, "proba", 1.0, 0.0),
+    "roc_auc_ovo_weighted": Metric(ONLY_MULTICLASS, "proba", 1.0, 0.0),
     "r2": Metric(ONLY_REGRESSION, "value", 1.0, -math.inf),
     "explained_variance": Metric(ONLY_REGRESSION, "value", 1.0, -math.inf),
     "neg_mean_absolute_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
@@ -58,6 +71,11 @@ METRICS = {
     "neg_mean_squared_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
     "neg_root_mean_squared_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
     "neg_mean_absolute_percentage_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_mean_squared_log_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_root_mean_squared_log_error": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_mean_poisson_deviance": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "neg_mean_gamma_deviance": Metric(ONLY_REGRESSION, "value", 0.0, -math.inf),
+    "d2_absolute_error_score": Metric(ONLY_REGRESSION, "value", 1.0, -math.inf),
 }
 
 
@@ -87,7 +105,7 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
     labels = np.arange(n_classes) if n_classes else np.unique(truth)
     if len(truth) == 0 or (METRICS[metric].needs != "value" and (truth == truth[0]).all()):
         return float("nan")  # one class alone proves nothing: who always says it would be perfect
-    if metric in ("r2", "explained_variance") and np.ptp(truth) == 0:
+    if metric in ("r2", "explained_variance", "d2_absolute_error_score") and np.ptp(truth) == 0:
         return float("nan")  # there is no variance to explain
     functions: dict[str, Callable[[], float]] = {
         "roc_auc": lambda: _auc(truth, predicted),
@@ -96,14 +114,11 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
         "neg_brier_score": lambda: -sk.brier_score_loss(truth, predicted),
         "accuracy": lambda: np.mean(truth == predicted),
         "balanced_accuracy": lambda: np.mean([np.mean(predicted[truth == k] == k) for k in np.unique(truth)]),
-        "f1": lambda: sk.f1_score(truth, predicted, zero_division=0),
-        "f1_macro": lambda: sk.f1_score(truth, predicted, average="macro", zero_division=0),
-        "f1_weighted": lambda: sk.f1_score(truth, predicted, average="weighted", zero_division=0),
-        "precision": lambda: sk.precision_score(truth, predicted, zero_division=0),
-        "recall": lambda: sk.recall_score(truth, predicted, zero_division=0),
         "matthews_corrcoef": lambda: sk.matthews_corrcoef(truth, predicted),
-        "roc_auc_ovr": lambda: _auc_of_several(truth, predicted, labels, "ovr"),
-        "roc_auc_ovo": lambda: _auc_of_several(truth, predicted, labels, "ovo"),
+        "roc_auc_ovr": lambda: _auc_of_several(truth, predicted, labels, "ovr", "macro"),
+        "roc_auc_ovo": lambda: _auc_of_several(truth, predicted, labels, "ovo", "macro"),
+        "roc_auc_ovr_weighted": lambda: _auc_of_several(truth, predicted, labels, "ovr", "weighted"),
+        "roc_auc_ovo_weighted": lambda: _auc_of_several(truth, predicted, labels, "ovo", "weighted"),
         "r2": lambda: sk.r2_score(truth, predicted),
         "explained_variance": lambda: sk.explained_variance_score(truth, predicted),
         "neg_mean_absolute_error": lambda: -sk.mean_absolute_error(truth, predicted),
@@ -111,11 +126,27 @@ def score(metric: str, truth: np.ndarray, predicted: np.ndarray, n_classes: int 
         "neg_mean_squared_error": lambda: -sk.mean_squared_error(truth, predicted),
         "neg_root_mean_squared_error": lambda: -sk.root_mean_squared_error(truth, predicted),
         "neg_mean_absolute_percentage_error": lambda: -sk.mean_absolute_percentage_error(truth, predicted),
+        "neg_mean_squared_log_error": lambda: -sk.mean_squared_log_error(truth, predicted),
+        "neg_root_mean_squared_log_error": lambda: -sk.root_mean_squared_log_error(truth, predicted),
+        "neg_mean_poisson_deviance": lambda: -sk.mean_poisson_deviance(truth, predicted),
+        "neg_mean_gamma_deviance": lambda: -sk.mean_gamma_deviance(truth, predicted),
+        "d2_absolute_error_score": lambda: sk.d2_absolute_error_score(truth, predicted),
     }
+    of_pairs = {
+        "f1": sk.f1_score,
+        "precision": sk.precision_score,
+        "recall": sk.recall_score,
+        "jaccard": sk.jaccard_score,
+    }
+    kind, _, average = metric.partition("_")
     if not np.all(np.isfinite(predicted)):
         return float("nan")
     try:
-        return float(functions[metric]())
+        with np.errstate(all="ignore"):  # what overflows is not finite, and refused as that
+            if kind in of_pairs:
+                how = average or "binary"
+                return float(of_pairs[kind](truth, predicted, average=how, zero_division=0))
+            return float(functions[metric]())
     except ValueError:  # a class that the labels do not have, a probability above 1
         return float("nan")
 
@@ -138,9 +169,11 @@ def _auc(truth: np.ndarray, scores: np.ndarray) -> float:
     return (mean_ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / pairs
 
 
-def _auc_of_several(truth: np.ndarray, predicted: np.ndarray, labels: np.ndarray, way: str) -> float:
+def _auc_of_several(
+    truth: np.ndarray, predicted: np.ndarray, labels: np.ndarray, way: str, average: str
+) -> float:
     from sklearn import metrics as sk
 
     if len(set(truth.tolist())) < len(labels):
         return float("nan")
-    return float(sk.roc_auc_score(truth, predicted, multi_class=way, labels=labels))
+    return float(sk.roc_auc_score(truth, predicted, multi_class=way, average=average, labels=labels))

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from refit import schedule
+from refit import costs, schedule
 from refit.contract import FILE_RULES, NUMERIC, Column, ColumnType, Contract, Dialect
 from refit.errors import ConfigError, UnknownModel
 from refit.metrics import METRICS, Task
@@ -26,6 +26,8 @@ from refit.metrics import METRICS, Task
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CANDIDATES = ("full", "recent", "continual", "transfer", "search")
 CONTINUED = ("continual", "transfer")  # those that go on from the champion
+REFRESHING = ("full", "recent")  # those that learn anew, and always by the same recipe
+REFRESH_SHARE = 0.2  # of what the champion has over the best trivial baseline: what a refresh may lose
 APPROVAL = ("none", "required")
 DAY = 86_400
 
@@ -55,9 +57,9 @@ class Gates:
     metric: str
     min_score: float | None = None  # absolute; decides alone for a first model
     margin: float = 0.0  # the gain's lower bound must exceed it
-    confidence: float = 0.7  # one-sided
+    confidence: float = 0.95  # one-sided
     min_test_rows: int = 100
-    refresh_margin: float | None = None  # what may be lost by a run that an interval started
+    refresh_margin: float | None = None  # what the champion's own recipe on newer data may lose; see may_lose
     slices: tuple[str, ...] = ()  # columns whose slices are always looked at
     slice_margin: float | None = (
         None  # what a slice may lose; None: 2 % of the metric's range or of the score
@@ -65,6 +67,15 @@ class Gates:
     max_calibration_error: float | None = None
     max_megabytes: float | None = None
     max_latency_ms: float | None = None  # of one row
+
+    def may_lose(self, lift: float | None) -> float:
+        """What a refresh may lose: as declared, else a share of the champion's lift, unless `margin` asks for a gain.
+
+        `lift` is what the champion scores above the best trivial baseline; None when it is not known.
+        """
+        if self.refresh_margin is not None:
+            return self.refresh_margin
+        return 0.0 if self.margin or lift is None else REFRESH_SHARE * max(lift, 0.0)
 
 
 @dataclass(frozen=True)
@@ -115,6 +126,23 @@ class ModelSpec:
     approval_seconds: int = 0  # how long a promotion waits for a person's approval; 0: none is needed
     retention: Retention = Retention()
     threshold: float | str | None = None  # probability from which the second class is said, or "tuned"
+
+    @property
+    def recipe(self) -> str:
+        """Hex digest of how rows become a model: of one recipe and candidate, models differ by their data alone."""
+        training = self.training
+        own = (training.recent_rows, training.seed, training.weights, training.half_life)
+        columns = [(column.name, column.type) for column in self.contract.features]
+        shape = (
+            self.task,
+            self.contract.target,
+            columns,
+            own,
+            self.estimator,
+            self.code_sha256,
+            self.threshold,
+        )
+        return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
     def digest(self) -> str:
@@ -448,6 +476,9 @@ class _Reader:
             )
         if not 0 <= column.nulls <= 1:
             self.mistake(f"{prefix}.nulls", "must be a share between 0 and 1")
+        self.finite(taken, f"{prefix}.")
+        if column.max_categories < 1:
+            self.mistake(f"{prefix}.max_categories", f"must be at least 1, not {column.max_categories}")
         if (column.min is not None or column.max is not None) and kind not in (
             ColumnType.NUMBER,
             ColumnType.INTEGER,
@@ -508,6 +539,7 @@ class _Reader:
                 "budget_usd": (int, float),
             },
         )
+        self.finite(taken, "triggers.")
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
         if not 0 < triggers.drift_budget <= 0.5:
             self.mistake("triggers.drift_budget", "must be above 0 and at most 0.5; 0.01 is 1 batch in 100")
@@ -523,6 +555,12 @@ class _Reader:
         for key in ("new_rows", "min_new_rows", "growth", "budget_runs", "budget_usd"):
             if getattr(triggers, key) < 0:
                 self.mistake(f"triggers.{key}", "must not be negative")
+        least = costs.of_run(0).usd
+        if 0 < triggers.budget_usd < least:
+            self.mistake(
+                "triggers.budget_usd",
+                f"{triggers.budget_usd:g} pays for no run: the smallest costs about {least:.4f}; 0 is no limit",
+            )
         return triggers
 
     def training(self, table: Mapping[str, Any], contract: Contract, own_code: bool) -> Training:
@@ -672,6 +710,8 @@ class _Reader:
             )
         slices = self.take(taken.pop("slices", {}), "gates.slices.", {"columns": list, "margin": number})
         self.finite(slices, "gates.slices.")
+        if len(set(map(str, slices.get("columns", ())))) < len(slices.get("columns", ())):
+            self.mistake("gates.slices.columns", "must name each feature once")
         gates = Gates(
             metric=metric,
             slices=tuple(map(str, slices.get("columns", ()))),
@@ -686,28 +726,38 @@ class _Reader:
             self.mistake("gates.margin", "must not be negative: it is the gain a challenger must show")
         if gates.slice_margin is not None and gates.slice_margin < 0:
             self.mistake("gates.slices.margin", "must not be negative: it is what a slice may lose")
-        if gates.refresh_margin is not None and gates.refresh_margin <= 0:
-            self.mistake("gates.refresh_margin", "must be above 0: it is what a refresh may lose at most")
+        if gates.refresh_margin is not None and gates.refresh_margin < 0:
+            self.mistake(
+                "gates.refresh_margin",
+                "must not be negative: it is what a refresh may lose at most; 0 asks it for a gain",
+            )
         for name in limits:
             value = getattr(gates, name)
             if value is not None and value <= 0:
                 self.mistake(f"gates.{name}", "must be above 0; nothing could pass")
         if gates.max_calibration_error is not None and task is Task.REGRESSION:
             self.mistake("gates.max_calibration_error", "is of probabilities; a regression has none")
+        elif gates.max_calibration_error is not None and gates.max_calibration_error >= 1:
+            self.mistake("gates.max_calibration_error", "must be below 1; everything would pass")
         if metric in known:
             self.reachable(gates)
         return gates
 
     def reachable(self, gates: Gates) -> None:
-        """Scores that no challenger can show."""
+        """Scores that no challenger can show, and those that each one shows."""
         best, worst = METRICS[gates.metric].best, METRICS[gates.metric].worst
-        if gates.min_score is not None and gates.min_score >= best:
-            self.mistake(
-                "gates.min_score", f"{gates.min_score} cannot be reached: {gates.metric} ends at {best}"
-            )
-        elif gates.margin >= best - (worst if gates.min_score is None else gates.min_score):
-            above = "its whole range" if gates.min_score is None else "what min_score leaves below its best"
-            self.mistake("gates.margin", f"{gates.margin} cannot be gained: {gates.metric} has {above}")
+        ends = f"{gates.metric} goes from {worst:g} to {best:g}"
+        least = worst if gates.min_score is None else gates.min_score
+        if least >= best:
+            self.mistake("gates.min_score", f"{least:g} cannot be reached: {ends}")
+        elif least < worst:
+            self.mistake("gates.min_score", f"{least:g} keeps nobody out: {ends}")
+        elif gates.margin >= best - least:
+            left = "" if gates.min_score is None else f", and who has min_score has {best - least:g} to gain"
+            self.mistake("gates.margin", f"{gates.margin:g} cannot be gained: {ends}{left}")
+        for key, lost in (("refresh_margin", gates.refresh_margin), ("slices.margin", gates.slice_margin)):
+            if lost is not None and lost >= best - worst:
+                self.mistake(f"gates.{key}", f"{lost:g} allows any loss: {ends}")
 
     def agree(self, gates: Gates, contract: Contract, triggers: Triggers) -> None:
         """Gates that the rest of the declaration contradicts."""
@@ -717,11 +767,6 @@ class _Reader:
                 near = difflib.get_close_matches(name, features, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"features: {', '.join(features[:20])}"
                 self.mistake("gates.slices.columns", f"{name!r} is no feature; {hint}")
-        if gates.refresh_margin is not None and not triggers.every:
-            self.mistake(
-                "gates.refresh_margin",
-                "is for runs that an interval starts, and triggers.every is not declared",
-            )
 
     def retention(self, table: Mapping[str, Any]) -> Retention:
         names = [each.name for each in fields(Retention)]

@@ -147,8 +147,10 @@ def distribution(name: str, title: str, column: Mapping[str, Any]) -> str:
     return _finished(figure, axes, name, title, "% of values", "")
 
 
-def learning(name: str, title: str, metric: str, points: Sequence[Mapping[str, Any]]) -> str:
-    """Score by rows to learn from."""
+def learning(
+    name: str, title: str, metric: str, points: Sequence[Mapping[str, Any]], counted: str = "rows"
+) -> str:
+    """Score by rows to learn from; `counted` says which."""
     figure, axes = _axes(2.3)
     known = [(each["rows"], each["score"]) for each in points if each["score"] is not None]
     axes.plot(*zip(*known, strict=True), "o-", color=NEW, linewidth=1.5, markersize=6)
@@ -157,7 +159,7 @@ def learning(name: str, title: str, metric: str, points: Sequence[Mapping[str, A
     axes.minorticks_off()
     axes.margins(x=0.12, y=0.2)
     axes.grid(axis="y", linewidth=0.6)
-    return _finished(figure, axes, name, title, "rows learned from (each step doubles them)", metric)
+    return _finished(figure, axes, name, title, f"{counted} learned from (each step doubles them)", metric)
 
 
 def short(text: str, most: int = 30) -> str:

@@ -10,12 +10,12 @@ from statistics import NormalDist
 
 from refit import costs, schedule, times
 from refit.batches import Upload
-from refit.models import ModelSpec, Training
+from refit.models import REFRESHING, ModelSpec, Training
 from refit.records import TESTED_LOW
 
 # When drift or a fallen score speaks, this share of what was known is enough to look; so many usual uploads always are.
 SIGNAL_SHARE, SIGNAL_UPLOADS = 0.12, 4
-PATIENCE, MOST_PATIENCE = 1.5, 8.0  # how many times longer after each run that kept the champion
+PATIENCE, MOST_PATIENCE = 1.5, 8.0  # how many times longer after each run that gained nothing
 MOST_GROWTH = 4.0  # what `growth` is doubled up to; it is halved down to SIGNAL_SHARE
 # Shares of what the champion has over the trivial baseline: a gain that shows that there is something to learn, and a
 # loss that is looked at without waiting for rows, in so many runs.
@@ -170,6 +170,7 @@ class Decision:
     look_again_at: str | None = None
     new_rows: int = field(default=0)
     past_misleads: bool = False  # the champion collapsed, or is one that was made since; see `to_train`
+    turned: int = 0  # rows of the newest batches on end on which the champion collapsed
 
 
 def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
@@ -236,7 +237,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
         if new_rows < found.needed and not knock.force:
             return answer(
                 Answer.SKIP,
-                f"{new_rows} new rows, about {found.needed} are needed to prove a gain of {found.gain:.4f}: "
+                f"{new_rows} new rows, about {found.needed} are needed to prove {found.proof}: "
                 f"{found.needed - new_rows} are missing",
                 *reasons,
             )
@@ -250,7 +251,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     if not knock.force and (spent := _spent(state, spec, now)):
         return answer(Answer.WAIT, spent, *reasons, again=_next_month(now))
     misleads = fell or state.made_as in AFTER_COLLAPSE[1:]
-    return replace(answer(Answer.RETRAIN, *reasons), past_misleads=misleads)
+    return replace(answer(Answer.RETRAIN, *reasons), past_misleads=misleads, turned=_turned(state))
 
 
 def to_train(decision: Decision, spec: ModelSpec) -> ModelSpec:
@@ -259,9 +260,35 @@ def to_train(decision: Decision, spec: ModelSpec) -> ModelSpec:
     Where the champion has collapsed, all history would teach what no longer holds. Then, and as long as such a one
     serves, models that begin with the newest rows compete as well, if people have declared no candidates of their own and the rows are enough to choose.
     """
-    more = replace(spec, training=replace(spec.training, candidates=AFTER_COLLAPSE))
+    more = replace(spec, training=replace(_of_turned_rows(decision, spec), candidates=AFTER_COLLAPSE))
     undeclared = spec.training.candidates == Training().candidates
     return more if decision.past_misleads and undeclared and decision.new_rows >= sufficient(more) else spec
+
+
+def _of_turned_rows(decision: Decision, spec: ModelSpec) -> Training:
+    """Blocks cut from the rows since the turn alone, and a window of what is left of those to learn from.
+
+    Cut from all that the champion has not learned from, they would take every row of the new world until it
+    outweighs the unlearned rest of the old one by half: nobody could learn it.
+    """
+    training, new = spec.training, decision.new_rows
+    turned = min(decision.turned, new)
+    if not turned:
+        return training
+    part, least = turned / new, spec.gates.min_test_rows
+    test = min(training.test_share, max(training.test_share * part, (least + 1) / new))
+    selection = min(training.selection_share, max(training.selection_share * part, (least // 2 + 1) / new))
+    window = max(1, turned - int(new * test) - int(new * selection))
+    return replace(training, test_share=test, selection_share=selection, recent_rows=window)
+
+
+def _turned(state: State) -> int:
+    found = 0
+    for scored in reversed(state.scored):
+        if not collapsed(state, scored):
+            break
+        found += scored.rows
+    return found
 
 
 def sufficient(spec: ModelSpec, several: bool = True) -> int:
@@ -299,7 +326,7 @@ def growth_due(state: State, spec: ModelSpec) -> int | None:
 
 
 def signal_due(state: State) -> int:
-    """Rows after the last run at which drift or a fallen score start one: waits longer after each that kept the champion."""
+    """Rows after the last run at which drift or a fallen score start one: waits longer after each that gained nothing."""
     if state.last is None:
         return 0
     most = SIGNAL_UPLOADS * _usual(state)
@@ -313,12 +340,12 @@ def _usual(state: State) -> int:
 
 
 def _patience(state: State) -> float:
-    kept = 0
+    idle = 0
     for run in reversed(state.judged[1:]):
-        if run.promoted:
+        if run.worthwhile:
             break
-        kept += 1
-    return min(PATIENCE**kept, MOST_PATIENCE)
+        idle += 1
+    return min(PATIENCE**idle, MOST_PATIENCE)
 
 
 def _runs_since_collapse(state: State) -> int:
@@ -334,12 +361,23 @@ def shortfall(state: State, but: str = "") -> list[Scored]:
 
 def collapsed(state: State, scored: Scored) -> bool:
     """Whether a score has lost half of what its model had over the trivial baseline."""
-    lift = next((run.lift for run in reversed(state.runs) if run.promoted), None)
+    lift = _lift(state)
     return bool(lift and state.tested and state.tested.score - scored.score > COLLAPSE * lift)
 
 
+def _lift(state: State) -> float | None:
+    """What the champion had over the trivial baseline when it was tested."""
+    return next((run.lift for run in reversed(state.runs) if run.promoted), None)
+
+
+def refresh_may_lose(state: State, spec: ModelSpec) -> float:
+    """What the gates allow the next run to lose where its challenger is the champion's own recipe; else 0."""
+    own = state.made_as in REFRESHING and state.made_as in spec.training.candidates
+    return spec.gates.may_lose(_lift(state)) if own else 0.0
+
+
 def rows_to_prove(gain: float, tested: Shown, spec: ModelSpec) -> int:
-    """New rows whose test block would show a gain of that size.
+    """New rows whose test block would show a gain of that size; `gain` is its distance to what has to be cleared.
 
     Two models that share most of what they know err together, so their difference spreads about as one score does.
     """
@@ -357,14 +395,14 @@ class _Evidence:
     reasons: tuple[str, ...]
     quiet: tuple[str, ...] = ()
     needed: int = 0
-    gain: float = 0.0
+    proof: str = ""
     collapsed: bool = False
 
 
 def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Evidence:
     """What speaks for a retraining and what does not yet, in words and numbers."""
     triggers, reasons, quiet = spec.triggers, [], []
-    signal, gain, needed, fell = signal_due(state), 0.0, 0, False
+    signal, proof, needed, fell = signal_due(state), "", 0, False
     waiting = f"{state.untried} rows since {state.last.run_id}, {signal} are waited for" if state.last else ""
     if knock.drifted and triggers.drift:
         told = f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3])
@@ -389,7 +427,11 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
         at_once = fell and _runs_since_collapse(state) < AT_ONCE
         if state.tested:
             gain = state.tested.score - worst.score
-            needed = min(rows_to_prove(gain, state.tested, spec), SIGNAL_UPLOADS * _usual(state))
+            allowed, proof = refresh_may_lose(state, spec), f"a gain of {gain:.4f}"
+            if allowed:
+                proof = f"that a gain of {gain:.4f} is no loss beyond {allowed:.4f}"
+            needed = rows_to_prove(gain + allowed, state.tested, spec)
+            needed = min(needed, SIGNAL_UPLOADS * _usual(state))
         if at_once or state.untried >= signal:
             reasons.append(told)
         else:
@@ -415,7 +457,7 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
     if knock.trigger is Trigger.PENDING:
         reasons.append(f"pending since {knock.at}: {knock.reason}")
     if reasons:
-        return _Evidence((*reasons, f"{new_rows} new rows"), (), needed, gain, fell)
+        return _Evidence((*reasons, f"{new_rows} new rows"), (), needed, proof, fell)
     quiet.append(
         f"{state.untried} new rows of the {min(marks)} that start a retraining"
         if marks

@@ -29,6 +29,7 @@ class Version:
     tested_low: float | None = None  # what sampling alone may make of that score
     tested_rows: int = 0
     spec_digest: str = ""
+    recipe: str = ""  # of the declaration: what tells a refresh; empty: not known
     libraries: dict[str, str] = field(default_factory=dict)
     seed: int = 0
     created_at: str = ""

@@ -227,6 +227,7 @@ class _Pool:
 
     def __init__(self, spec: ModelSpec) -> None:
         self.spec = spec
+        self.undefined = False  # rows came that nobody could predict
         self.truth: list[np.ndarray] = []
         self.predicted: list[
             tuple[np.ndarray, tuple[str, ...]]
@@ -237,7 +238,7 @@ class _Pool:
         self.predicted.append((predicted, classes))
 
     def score(self) -> float | None:
-        if not self.truth:
+        if not self.truth or self.undefined:
             return None
         spec, truth = self.spec, np.concatenate(self.truth)
         if spec.task is Task.REGRESSION:
@@ -253,6 +254,8 @@ class _Pool:
                 wide = np.zeros((len(predicted), len(classes)))
                 wide[:, columns] = predicted
                 joint.append(wide)
+        if spec.task is Task.BINARY and len(classes) > 2:
+            return None  # of a third class no metric of two knows what to say
         codes = np.array([place[name] for name in truth.tolist()], dtype=np.int64)
         predicted = np.concatenate(joint)
         if spec.task is Task.BINARY and predicted.ndim == 2:
@@ -288,15 +291,23 @@ class _World:
             reasons = tuple(f"[{reason.code}] {reason.message}" for reason in verdict.reasons)
             return Batch(file.name, verdict.rows, Outcome.QUARANTINED, reasons=reasons, version=self.serving)
         name = batch_id(file.sha256, spec.contract.digest)
-        if any(upload.batch_id == name for upload in self.uploads):
-            told = ("the same content was learned from under another name",)
+        before = next((upload.key for upload in self.uploads if upload.batch_id == name), None)
+        if before is not None:
+            told = (f"the same content came before, as {before}",)
             return Batch(file.name, verdict.rows, "duplicate", reasons=told, version=self.serving)
         first = not self.uploads
         self._arrive(file, name)
-        predicted = None if first else self._predict_first(file, name)
+        predicted, mute = None, ""
+        try:
+            predicted = None if first else self._predict_first(file, name)
+        except TrainingError as error:
+            self.pool.undefined = True
+            mute = f"{self.serving} cannot predict it: {error}"
         batch = Batch(file.name, verdict.rows, Outcome.ACCEPTED, champion_score=predicted)
         done = self._decide(batch, file, name) if self.policy.decides else self._on_schedule(batch)
-        return replace(done, version=self.serving, batch_score=predicted)
+        return replace(
+            done, version=self.serving, batch_score=predicted, reasons=(*filter(None, [mute]), *done.reasons)
+        )
 
     @property
     def serving(self) -> str:
@@ -364,7 +375,6 @@ class _World:
             if decision.answer is Answer.RETRAIN:
                 return self._run(
                     replace(batch, decision=Answer.RETRAIN, reasons=decision.reasons),
-                    knock.trigger,
                     to_train(decision, self.spec),
                 )
         answer = Answer.WAIT if any(a.answer is Answer.WAIT for a in answers) else Answer.SKIP
@@ -422,7 +432,7 @@ class _World:
             return None
         return Shown(found.challenger_score, found.challenger_low, found.test_rows)
 
-    def _run(self, batch: Batch, trigger: Trigger, spec: ModelSpec) -> Batch:
+    def _run(self, batch: Batch, spec: ModelSpec) -> Batch:
         """The state machine: train, evaluate, promote or keep."""
         self.retrainings += 1
         run_id = f"run-{self.retrainings:08d}"
@@ -431,13 +441,13 @@ class _World:
         candidates = len(self._candidates(spec))
         found, promoted, gain, lift = batch, False, None, None
         try:
-            judged, child = self._trial(self._candidates(spec), refresh=trigger is Trigger.INTERVAL)
+            judged, child, failures = self._trial(spec)
             verdict, promoted = judged.evaluation, child is not None
             gain, lift = verdict.gain, lift_of(verdict.challenger_score, verdict.baseline_score)
             found = replace(
                 batch,
                 candidate=judged.chosen,
-                reasons=(*batch.reasons, verdict.reason),
+                reasons=(*batch.reasons, verdict.reason, *failures),
                 champion_score=verdict.champion_score,
                 challenger_score=verdict.challenger_score,
             )
@@ -450,25 +460,31 @@ class _World:
         self.tried.append(Tried(run_id, promoted, self.now, until, rows, candidates, gain, lift))
         return found
 
-    def _trial(self, candidates: Sequence[str], refresh: bool) -> tuple[Judgement, Model | None]:
-        """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better."""
-        spec, champion = self.spec, self.champion
+    def _trial(self, spec: ModelSpec) -> tuple[Judgement, Model | None, list[str]]:
+        """Candidates learn on the past, one is chosen and tested once; refitted on everything when it is better.
+
+        And what was said by those that failed.
+        """
+        champion, candidates = self.champion, self._candidates(spec)
         order = sorted(range(len(self.files)), key=lambda i: ((self.uploads[i].period or ("", ""))[0], i))
         data = self._dataset(order, [self.uploads[i].batch_id in self.learned for i in order])
         blocks = split(data, spec, len(candidates))
         trained: dict[str, Model] = {}
-        failures = []
+        failures: dict[str, str] = {}
         for candidate in candidates:
             try:
                 trained[candidate] = trial.train(candidate, data, blocks, spec, champion)
             except RefitError as error:
-                failures.append(f"{candidate}: {error}")
+                failures[candidate] = str(error)
         if not trained:
-            raise TrainingError(f"no candidate could be trained: {'; '.join(failures)}")
-        judged = trial.judge(data, blocks, trained, champion, spec, refresh=refresh)
+            words = "; ".join(f"{name}: {said}" for name, said in failures.items())
+            raise TrainingError(f"no candidate could be trained: {words}")
+        judged = trial.judge(data, blocks, trained, champion, spec)
+        mute = {name: each["failed"] for name, each in judged.candidates.items() if each["failed"]}
+        told = [f"{name} failed: {words}" for name, words in {**failures, **mute}.items()]
         if not judged.evaluation.promote:
-            return judged, None
-        return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen])
+            return judged, None, told
+        return judged, trial.refit(judged.chosen, data, spec, champion, trained[judged.chosen]), told
 
     def _candidates(self, spec: ModelSpec) -> tuple[str, ...]:
         return applicable(spec, sum(upload.rows for upload in self.uploads), self.champion)

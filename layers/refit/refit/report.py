@@ -59,7 +59,15 @@ th, td { text-align: left; vertical-align: top; padding: .25rem .9rem .25rem 0; 
   white-space: nowrap; } th { color: var(--soft); font-weight: 500; }
 td.text { white-space: normal; overflow-wrap: anywhere; min-width: 11rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-@media (max-width: 32rem) { dl.facts { display: block; } dl.facts dd { margin-bottom: .4rem; } }
+td.hash { font-family: monospace; font-size: .8rem; white-space: normal; min-width: 17ch; }
+@media (max-width: 32rem) { dl.facts { display: block; } dl.facts dd { margin-bottom: .4rem; }
+  th { white-space: normal; overflow-wrap: normal; } th, td { padding-right: .6rem; } td.hash { min-width: 33ch; } }
+h2, h2 + p { break-after: avoid; } tr, p { break-inside: avoid; }
+@page { margin: 14mm; }
+@media print { html { font-size: 12px; } body { font-size: 1rem; } main { padding: 0; max-width: none; } h2 { margin-top: 1.4rem; }
+  .figures { grid-template-columns: 1fr 1fr; } .wide { overflow: visible; }
+  th, td { white-space: normal; overflow-wrap: normal; padding-right: .5rem; }
+  td.text, td.hash { min-width: 0; overflow-wrap: anywhere; } td.hash { font-size: .7rem; } }
 code { font-size: .85em; } ul { padding-left: 1.2rem; margin: .4rem 0; }
 footer { margin: 3rem 0 1rem; color: var(--soft); font-size: .85rem; }
 """
@@ -166,9 +174,9 @@ def _gain(document: Document) -> str:
     if evaluation.get("challenger_score") is None:
         return ""
     metric, rows = evaluation["metric"], _count(evaluation.get("test_rows"))
-    margin = document["gates"].get("margin") or 0.0
-    if evaluation.get("refresh"):
-        margin = -(document["gates"].get("refresh_margin") or 0.0)
+    margin = (
+        evaluation.get("margin", document["gates"].get("margin")) or 0.0
+    )  # below 0: what a refresh may lose
     figures = []
     if evaluation.get("gain") is not None:
         line = {
@@ -270,8 +278,8 @@ def _candidates(document: Document) -> str:
             "parameters": ", ".join(f"{k} {v}" for k, v in (facts.get("parameters") or {}).items()),
         }
         said = "; ".join(f"{what} {value}" for what, value in beside.items() if value not in (None, ""))
-        if "error" in each:
-            said = f"failed: {each['error']}"
+        if "error" in each or facts.get("failed"):
+            said = f"failed: {each.get('error') or facts['failed']}"
         chosen = name == evaluation.get("chosen")
         rows.append(
             (
@@ -399,10 +407,19 @@ def _learning_curve(document: Document) -> str:
     lines = ["<h2>Would more data still help?</h2>", _said(f"{curve['message']}.")]
     points = [each for each in curve.get("points") or () if each.get("score") is not None]
     if len(points) > 1:
-        title = "The chosen candidate, fitted on parts of its rows and scored on the test block"
-        lines.append(_figures([_figure(title, plots.learning, "learning", curve["metric"], points)]))
+        base = curve.get("base")
+        new = "new rows" if base else "rows"
+        if base:
+            lines.append(
+                _said(
+                    f"It goes on from {base}: counted are the rows that were new to that one, and with none of them it "
+                    "would be that one."
+                )
+            )
+        title = f"The chosen candidate, fitted on parts of its {new} and scored on the test block"
+        lines.append(_figures([_figure(title, plots.learning, "learning", curve["metric"], points, new)]))
         rows = [(_count(each["rows"]), _score(each["score"])) for each in points]
-        lines.append(_table(("rows", curve["metric"]), rows, "01"))
+        lines.append(_table((new, curve["metric"]), rows, "01"))
         lines.append(_said("For reading only: it chose nothing."))
     return _section(lines)
 
@@ -425,17 +442,17 @@ def _lineage(document: Document) -> str:
                     version.get("candidate", ""),
                     version.get("parent") or "",
                     _count(version.get("trained_rows")),
-                    str(version.get("artifact_sha256", "")),
                     _when(version.get("created_at")),
+                    str(version.get("artifact_sha256", "")),
                 )
             )
     if rows:
         lines.append(
             _table(
-                ("", "version", "candidate", "parent", "rows", "SHA-256 of the artifact", "made"),
+                ("", "version", "candidate", "parent", "rows", "made", "SHA-256 of the artifact"),
                 rows,
                 "4",
-                text="5",
+                hashes="6",
             )
         )
     made = document["versions"].get("promoted") or document["versions"].get("tested") or {}
@@ -466,7 +483,7 @@ def _lineage(document: Document) -> str:
             (
                 each.get("key", ""),
                 _count(each.get("rows")),
-                " to ".join(each.get("period") or ()),
+                " to ".join(map(_when, each.get("period") or ())),
                 "yes" if each.get("seen") else "no",
                 each.get("version_id", ""),
                 each.get("sha256", ""),
@@ -474,7 +491,7 @@ def _lineage(document: Document) -> str:
             for each in list(reversed(batches))[:MOST_ROWS]
         ]
         head = ("file", "rows", "period", "known to the champion", "object version", "SHA-256")
-        lines += [_said(told), _table(head, files, "1", text="045")]
+        lines += [_said(told), _table(head, files, "1", text="02", hashes="45")]
     return _section(lines)
 
 
@@ -492,12 +509,17 @@ def _figures(figures: Sequence[str]) -> str:
 
 
 def _table(
-    head: Sequence[str], rows: Sequence[Sequence[str | bool]], numbers: str = "", text: str = ""
+    head: Sequence[str],
+    rows: Sequence[Sequence[str | bool]],
+    numbers: str = "",
+    text: str = "",
+    hashes: str = "",
 ) -> str:
-    """`numbers` and `text` name columns by digit: set to the right; long, and may be broken anywhere."""
+    """Columns by digit: `numbers` are set to the right, `text` is long and may be broken anywhere, `hashes` too."""
 
     def kind(i: int) -> str:
-        name = "number" if str(i) in numbers else "text" if str(i) in text else ""
+        kinds = {"number": numbers, "text": text, "hash": hashes}
+        name = next((kind for kind, columns in kinds.items() if str(i) in columns), "")
         return f' class="{name}"' if name else ""
 
     def cell(i: int, value: str | bool) -> str:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from refit import times
-from refit.batches import Outcome, Upload, is_final
+from refit.batches import Outcome, Upload, UploadPart, is_final
 from refit.models import Retention
 from refit.records import Answered, Generation, Quality, Run, RunStatus, Slot, Version
 
@@ -45,6 +45,7 @@ class Plan:
     reports_before: str = ""  # reports older than this, but for
     evaluations_kept: frozenset[str] = frozenset()  # those of these runs
     uploads: tuple[Upload, ...] = ()  # whose object versions and reasons go; the records stay
+    parts: tuple[UploadPart, ...] = ()  # files that manifests among them named, and no other that stays
     runs: tuple[tuple[Run, tuple[str, ...]], ...] = ()  # each with the knocks that started it
     knocks: tuple[Answered, ...] = ()
     qualities: tuple[Quality, ...] = ()
@@ -55,6 +56,7 @@ def plan(known: Remembered, settings: Retention, now: str) -> Plan:
     """Pure: the same records, settings and time give the same plan. `now` is ISO 8601 in UTC."""
     audit, reports = _before(now, settings.audit_days), _before(now, settings.report_days)
     marked, artifacts, references = _versions(known, settings.versions)
+    uploads = _uploads(known.uploads, _before(now, settings.quarantine_days))
     waits = known.slot.pending["knock_id"] if known.slot.pending else ""
     decided = {upload.batch_id: upload.decided_at for upload in sorted(known.uploads, key=_decided)}
     return Plan(
@@ -66,7 +68,8 @@ def plan(known: Remembered, settings: Retention, now: str) -> Plan:
         evaluations_kept=frozenset(
             run.run_id for run in known.runs if not _ended_unproved(run) or run.ended_at >= reports
         ),
-        uploads=_uploads(known.uploads, _before(now, settings.quarantine_days)),
+        uploads=uploads,
+        parts=_parts(known.uploads, uploads),
         runs=_runs(known, audit),
         knocks=tuple(
             knock
@@ -144,6 +147,20 @@ def _uploads(uploads: Iterable[Upload], before: str) -> tuple[Upload, ...]:
         and upload.version_id  # without it, another version would be hidden instead
         and not upload.removed
     )
+
+
+def _parts(uploads: Iterable[Upload], going: Sequence[Upload]) -> tuple[UploadPart, ...]:
+    """Object versions that manifests which go were read with, but for those that one which stays names as well."""
+    gone = {upload.upload_id for upload in going}
+    needed = {
+        (part.key, part.version_id)
+        for upload in uploads
+        if upload.upload_id not in gone and not upload.removed
+        for part in upload.parts
+    }
+    found = {(part.key, part.version_id): part for upload in going for part in upload.parts}
+    # Without its version another one would be hidden instead, as of uploads.
+    return tuple(part for name, part in found.items() if name not in needed and part.version_id)
 
 
 def _ended_unproved(run: Run) -> bool:

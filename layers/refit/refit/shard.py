@@ -77,7 +77,9 @@ class Shard:
                 bits = words[self.columns[name]]
             else:
                 bits = (self.columns[name] + 0).view(np.uint64)
-            mixed = mix(mixed ^ mix(bits ^ salt))
+            found = mix(bits ^ salt)
+            found[found == 0] = salt  # a long word that is its column's name: 0 would be no column at all
+            mixed = mix(mixed ^ found)
         return mixed
 
 

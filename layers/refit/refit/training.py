@@ -371,21 +371,40 @@ def predict(
         that the estimator does not know has probability 0.
     threshold
         Of a binary task: the probability from which the second of its own classes is said.
+
+    Raises
+    ------
+    TrainingError
+        With what the estimator said, or when what it gave has another shape.
     """
     if task is Task.REGRESSION:
-        return np.asarray(estimator.predict(frame), dtype=float)
+        return _said(estimator, "predict", frame).astype(float)
     place = [classes.index(name) if name in classes else -1 for name in own_classes]
     if needs == "label" and threshold is not None and len(own_classes) == 2:
-        second = np.asarray(estimator.predict_proba(frame), dtype=float)[:, 1] >= threshold
+        second = _said(estimator, "predict_proba", frame, 2)[:, 1] >= threshold
         return np.array(place, dtype=np.int64)[second.astype(int)]
     if needs == "label":
         lookup = dict(zip(estimator.classes_.tolist(), place, strict=True))
-        return np.array([lookup[label] for label in estimator.predict(frame).tolist()], dtype=np.int64)
-    given = np.asarray(estimator.predict_proba(frame), dtype=float)
+        said = _said(estimator, "predict", frame).tolist()
+        if not lookup.keys() >= set(said):
+            raise TrainingError(f"{type(estimator).__name__}.predict says what is not among its classes_")
+        return np.array([lookup[label] for label in said], dtype=np.int64)
+    given = _said(estimator, "predict_proba", frame, len(own_classes))
     proba = np.zeros((len(frame), len(classes) + 1))
     proba[:, place] = given  # what is not among `classes` lands in the last column
     proba = proba[:, :-1]
     return proba[:, 1] if task is Task.BINARY else proba
+
+
+def _said(estimator: Any, verb: str, frame: pd.DataFrame, *columns: int) -> np.ndarray:
+    """What it says of each row, shape (rows, *columns)."""
+    said = said_by(estimator, verb, lambda: np.asarray(getattr(estimator, verb)(frame)))
+    if said.shape != (len(frame), *columns):
+        raise TrainingError(
+            f"{type(estimator).__name__}.{verb} gave shape {said.shape}, not {(len(frame), *columns)}: one "
+            "prediction a row, and a probability for each class"
+        )
+    return said.astype(float) if columns else said
 
 
 def prediction_profile(

@@ -18,7 +18,7 @@ from refit.candidates import features_of, recent_rows
 from refit.errors import ConfigError, TrainingError
 from refit.evaluation import NO_LEAK, Evaluation, Gate, choose, evaluate, slices_of, trivial_predictions
 from refit.metrics import CLASSIFICATION, METRICS, Task, score
-from refit.models import CONTINUED, ModelSpec
+from refit.models import CONTINUED, REFRESHING, ModelSpec
 from refit.training import (
     Blocks,
     Dataset,
@@ -54,6 +54,7 @@ class Model:
     trained_rows: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)  # found by a search
     megabytes: float | None = None  # as an artifact
+    recipe: str = ""  # of the declaration that it was made by; empty: not known
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,15 @@ def _fitted(
         base=base,
         trained_rows=len(rows),
         parameters=dict(parameters),
+        recipe=spec.recipe,
     )
+
+
+def refreshes(challenger: Model, champion: Model | None) -> bool:
+    """Whether it is the champion's own recipe on newer data: nothing else tells the two apart."""
+    if champion is None or challenger.candidate not in REFRESHING or not champion.recipe:
+        return False
+    return (challenger.candidate, challenger.recipe) == (champion.candidate, champion.recipe)
 
 
 def _continued(
@@ -250,7 +259,6 @@ def judge(
     champion: Model | None,
     spec: ModelSpec,
     *,
-    refresh: bool = False,
     clock: Callable[[], float] | None = None,
 ) -> Judgement:
     """Choose one of the trained candidates on the selection block and test it once against the champion.
@@ -259,8 +267,6 @@ def judge(
 
     Parameters
     ----------
-    refresh
-        Whether an interval started the run: then gates.refresh_margin holds, if declared.
     clock
         Gives seconds; without one, the time of a prediction is not measured.
     """
@@ -268,20 +274,42 @@ def judge(
     known = _Learned(data, spec)
     selecting = blocks.selection[~known.by(blocks.selection, [*trained.values(), champion])]
     selection: dict[str, float] = {}
-    if len(trained) > 1:
-        truth = data.labels[selecting]
-        for name, model in trained.items():
-            predicted = _predictions(model, data, selecting, spec, metric.needs)
-            selection[name] = score(spec.gates.metric, truth, predicted, n_classes)
-    chosen = choose(selection, tuple(trained)) or next(iter(trained))
-    challenger = trained[chosen]
-    test = blocks.test[~known.by(blocks.test, [challenger, champion])]
+    mute: dict[str, str] = {}  # candidates that cannot predict, and what they said
+
+    def ask(name: str, index: np.ndarray, needs: str) -> np.ndarray | None:
+        try:
+            return _predictions(trained[name], data, index, spec, needs)
+        except TrainingError as error:
+            mute[name] = str(error)
+            return None
+
+    for name in trained if len(trained) > 1 else ():
+        predicted = ask(name, selecting, metric.needs)
+        if predicted is not None:
+            selection[name] = score(spec.gates.metric, data.labels[selecting], predicted, n_classes)
+    while True:
+        able = [name for name in trained if name not in mute]
+        if not able:
+            told = "; ".join(f"{name}: {words}" for name, words in mute.items())
+            raise TrainingError(f"no candidate can predict: {told}")
+        chosen = choose(selection, able) or able[0]
+        challenger = trained[chosen]
+        test = blocks.test[~known.by(blocks.test, [challenger, champion])]
+        said = ask(chosen, test, metric.needs)
+        proba = ask(chosen, test, "proba") if spec.task in CLASSIFICATION else None
+        if said is not None and chosen not in mute:
+            break
+    try:
+        before = _predictions(champion, data, test, spec, metric.needs) if champion else None
+    except TrainingError as error:
+        raise TrainingError(
+            f"{champion.name if champion else ''} cannot predict the test rows: {error}"
+        ) from None
     shares = trivial_predictions(data.labels[blocks.train], len(test), spec.task, metric.needs, n_classes)
-    proba = _predictions(challenger, data, test, spec, "proba") if spec.task in CLASSIFICATION else None
     evaluation = evaluate(
         data.labels[test],
-        _predictions(challenger, data, test, spec, metric.needs),
-        _predictions(champion, data, test, spec, metric.needs) if champion else None,
+        said,
+        before,
         shares,
         spec.task,
         spec.gates,
@@ -289,7 +317,7 @@ def judge(
         seed=spec.training.seed,
         proba=proba,
         slices=slices_of(data.rows.take(test), [c.name for c in data.features], spec.gates),
-        refresh=refresh,
+        refresh=refreshes(challenger, champion),
         megabytes=_megabytes(challenger, spec),
         latency_ms=_latency_ms(challenger, data, test, spec, clock) if clock and len(test) else None,
         notes=_notes(data, len(blocks.test) - len(test), known.equal_by_chance, champion),
@@ -297,8 +325,8 @@ def judge(
     finite = {name: value for name, value in selection.items() if np.isfinite(value)}
     rows = {name: len(getattr(blocks, name)) for name in ("train", "selection", "test")}
     rows["left_out"] = len(blocks.test) - len(test) + len(blocks.selection) - len(selecting)
-    told = {name: _told(model, finite.get(name)) for name, model in trained.items()}
-    return Judgement(chosen, finite, evaluation, {**rows, "repeats": data.repeats}, told)
+    each = {name: _told(model, finite.get(name), mute.get(name, "")) for name, model in trained.items()}
+    return Judgement(chosen, finite, evaluation, {**rows, "repeats": data.repeats}, each)
 
 
 def learning_curve(
@@ -322,7 +350,8 @@ def learning_curve(
 
     rows = rows_of(tested.candidate, data, blocks.train, spec, champion)
     truth = data.labels[test]
-    return learning.curve(learned_from, rows, said(tested), truth, spec, len(data.classes), clock)
+    found = learning.curve(learned_from, rows, said(tested), truth, spec, len(data.classes), clock)
+    return replace(found, base=tested.base)
 
 
 class _Learned:
@@ -395,8 +424,9 @@ def _latency_ms(
     return statistics.median(took[WARM_UP:]) * 1000
 
 
-def _told(model: Model, selection: float | None) -> dict[str, Any]:
+def _told(model: Model, selection: float | None, failed: str) -> dict[str, Any]:
     return {
+        "failed": failed,
         "version": model.name,
         "selection_score": selection,
         "trained_rows": model.trained_rows,

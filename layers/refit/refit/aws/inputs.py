@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from refit.aws import keys
 from refit.aws.registry import Registry, from_dict
@@ -29,6 +29,9 @@ class Input:
     seen: bool
 
 
+OF_RUN = ("test_share", "selection_share", "recent_rows")
+
+
 @dataclass(frozen=True)
 class Inputs:
     """Oldest data first."""
@@ -39,6 +42,15 @@ class Inputs:
     spec_digest: str
     candidates: tuple[str, ...]
     batches: tuple[Input, ...]
+    # How the blocks are cut and what "recent" learns from in this run, where that is not as declared.
+    test_share: float | None = None
+    selection_share: float | None = None
+    recent_rows: int | None = None
+
+    def declared(self, spec: ModelSpec) -> ModelSpec:
+        """The declaration that the run's trial follows."""
+        own = {name: getattr(self, name) for name in OF_RUN if getattr(self, name) is not None}
+        return replace(spec, training=replace(spec.training, **own))
 
 
 def usable(store: Store, spec: ModelSpec, uploads: Sequence[Upload]) -> tuple[list[Upload], tuple[str, ...]]:
@@ -74,15 +86,17 @@ def freeze(
 ) -> tuple[str, Inputs]:
     """Store the inputs under the hash of their content; returns the key and the inputs.
 
-    `known` is the record of the champion's version; `to_train` declares the candidates of this run, where
-    they are not those of `spec`.
+    `known` is the record of the champion's version; `to_train` declares the candidates of this run and how its
+    rows are cut, where that is not as in `spec`.
     """
     batches = tuple(
         Input(u.batch_id, u.key, u.version_id, u.sha256, u.rows, u.batch_id in learned) for u in uploads
     )
     candidates = applicable(to_train or spec, sum(upload.rows for upload in uploads), known)
-    inputs = Inputs(spec.name, champion, generation, spec.digest, candidates, batches)
-    document = asdict(inputs)
+    given, own = spec.training, (to_train or spec).training
+    other = {name: getattr(own, name) for name in OF_RUN if getattr(own, name) != getattr(given, name)}
+    inputs = Inputs(spec.name, champion, generation, spec.digest, candidates, batches, **other)
+    document = {name: value for name, value in asdict(inputs).items() if value is not None}
     sha256 = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
     key = keys.inputs(spec.name, sha256)
     store.put_json_once(key, document)

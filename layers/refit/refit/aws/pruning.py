@@ -73,8 +73,11 @@ def prune(app: App, spec: ModelSpec, now: str) -> dict[str, int]:
     for version in going.versions:
         registry.prune_version(version, now, going.generation)
     app.store.delete(found.objects)
+    files = [(part.key, part.version_id) for part in going.parts]
+    files += [(upload.key, upload.version_id) for upload in going.uploads]
+    for key, version_id in files:
+        app.s3.delete_object(Bucket=app.settings.data_bucket, Key=key, VersionId=version_id)
     for upload in going.uploads:
-        app.s3.delete_object(Bucket=app.settings.data_bucket, Key=upload.key, VersionId=upload.version_id)
         app.store.delete(app.store.versions_under(keys.quarantined(model, upload.upload_id)))
         registry.save_upload(replace(upload, removed=now))
     for run, knocks in going.runs:
@@ -89,7 +92,7 @@ def prune(app: App, spec: ModelSpec, now: str) -> dict[str, int]:
     records = (going.runs, going.knocks, going.qualities, going.drifts)
     return {
         "versions": len(going.versions),
-        "objects": len(found.objects),
+        "objects": len(found.objects) + len(going.parts),
         "uploads": len(going.uploads),
         "records": sum(map(len, records)),
     }

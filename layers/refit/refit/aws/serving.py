@@ -50,6 +50,7 @@ def fitted(store: Store, version: Version) -> Model:
         trained_rows=version.trained_rows,
         parameters=version.parameters,
         megabytes=version.artifact_bytes / 1e6,
+        recipe=version.recipe,
     )
 
 

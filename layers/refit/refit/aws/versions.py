@@ -54,6 +54,7 @@ def record(app: App, spec: ModelSpec, model: Model, *, version: str, **facts: An
             canonical=canonical.digest(model.estimator),
             code_version=code_version(spec),
             spec_digest=spec.digest,
+            recipe=model.recipe,
             libraries=libraries(),
             seed=spec.training.seed,
             created_at=utc_now(),
