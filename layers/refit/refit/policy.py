@@ -224,6 +224,10 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     fell = False
     asked = {knock.trigger, knock.waited} & {Trigger.ON_DEMAND, Trigger.BACKFILL}
     if state.champion is None:
+        due = None if asked or knock.force else growth_due(state, spec)
+        if due and state.last and state.untried < due:
+            told = f"{state.untried} rows since {state.last.run_id}, which made no champion; {due} are waited for"
+            return answer(Answer.SKIP, told)
         reasons = [f"no champion yet and {new_rows} rows to learn from"]
     elif asked and knock.trigger is Trigger.PENDING:
         reasons = [f"pending since {knock.at}: {knock.reason}", f"{new_rows} new rows"]
