@@ -72,6 +72,25 @@ def test_without_data_it_says_where_to_drop_some():
     assert found.reasons == ("nothing accepted yet; drop files under incoming/churn/",)
 
 
+@pytest.mark.parametrize(
+    ("lift", "growth", "trigger", "answer"),
+    [
+        (-0.1, 1.0, Trigger.DATA, Answer.SKIP),  # 1500 rows more than the 4000 in which nothing was found
+        (-0.1, 0.3, Trigger.DATA, Answer.RETRAIN),
+        (-0.1, 0.0, Trigger.DATA, Answer.RETRAIN),
+        (None, 1.0, Trigger.DATA, Answer.RETRAIN),  # it failed: nothing is known of the rows
+        (-0.1, 1.0, Trigger.ON_DEMAND, Answer.RETRAIN),
+    ],
+)
+def test_a_run_that_made_no_champion_is_not_repeated_at_each_upload(lift, growth, trigger, answer):
+    runs = [Tried("r1", False, "2024-06-01T00:00:00Z", "", 4000, lift=lift)]
+    given = state(champion=None, learned=frozenset(), runs=runs)
+    found = decide(knock(trigger), given, spec(growth=growth), NOW)
+    assert found.answer is answer
+    if answer is Answer.SKIP:
+        assert found.reasons == ("1500 rows since r1, which made no champion; 4000 are waited for",)
+
+
 @pytest.mark.parametrize(("pending", "word"), [(False, "; pending,"), (True, "; already pending,")])
 def test_during_a_run_a_knock_waits_for_its_end(pending, word):
     found = decide(knock(Trigger.ON_DEMAND), state(running="run-7", pending=pending), SPEC, NOW)

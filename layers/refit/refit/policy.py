@@ -224,7 +224,10 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     fell = False
     asked = {knock.trigger, knock.waited} & {Trigger.ON_DEMAND, Trigger.BACKFILL}
     if state.champion is None:
-        due = None if asked or knock.force else growth_due(state, spec)
+        judged = (
+            state.last is not None and state.last.lift is not None
+        )  # and was found wanting: it did not fail
+        due = growth_due(state, spec) if judged and not asked and not knock.force else None
         if due and state.last and state.untried < due:
             told = f"{state.untried} rows since {state.last.run_id}, which made no champion; {due} are waited for"
             return answer(Answer.SKIP, told)
