@@ -10,7 +10,7 @@ from typing import Any
 from refit.aws import alarms, inputs, keys, messages, serving
 from refit.aws.runtime import App, entrypoint, logger, refusing, utc_now
 from refit.drift import DriftReport, compare, told
-from refit.errors import ArtifactError
+from refit.errors import ArtifactError, TrainingError
 from refit.evaluation import quality_floor
 from refit.metrics import METRICS, score
 from refit.models import ModelSpec, get_model
@@ -33,11 +33,16 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         return {"model": model, "batch_id": batch, "skipped": "no champion that has not learned from it"}
     version = app.registry.recorded(model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
-    value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
-    note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
+    try:
+        value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
+        note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
+        moved = prediction_drift(version, shard, spec, app)
+    except (
+        TrainingError
+    ) as error:  # it cannot predict these rows, such as words that its encoder does not know
+        value, rows, moved, note = None, shard.rows, None, f"not defined: {error}"
     tested = (version.tested_score, version.tested_low, version.tested_rows)
     floor = quality_floor(*tested, rows, _earlier(app.registry.qualities(model), version.version, batch))
-    moved = prediction_drift(version, shard, spec, app)
     if moved:
         app.store.put_json_once(keys.prediction_drift(model, batch, version.version), asdict(moved))
     quality = Quality(

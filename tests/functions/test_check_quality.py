@@ -75,6 +75,32 @@ def test_classes_that_the_champion_has_never_seen_give_no_score(stack):
     assert check(stack, upload, "species")["score"] is None
 
 
+ONLY_KNOWN_CARRIERS = """
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
+
+def build():
+    encoded = make_column_transformer((OneHotEncoder(), ["carrier"]), ("passthrough", ["departure_minute"]))
+    return make_pipeline(encoded, LogisticRegression())
+"""
+
+
+def test_a_champion_that_cannot_predict_a_batch_is_recorded_with_what_it_said(
+    stack, configure, declare, tmp_path
+):
+    declare()
+    (tmp_path / "models-0/flights/model.py").write_text(ONLY_KNOWN_CARRIERS)
+    configure(models_dir=tmp_path / "models-0")
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    answer = check(stack, stack.upload("2013-02.parquet", flights(400, month=2).assign(carrier="ZZ")))
+    assert answer["score"] is None
+    (quality,) = stack.app.registry.qualities("flights")
+    assert quality.note.startswith("not defined: Pipeline.predict_proba failed: ValueError: Found unknown")
+    assert published() == set()
+
+
 def test_predictions_are_compared_with_those_on_the_block_that_the_version_was_tested_on(stack):
     stack.promoted("flights", "2013-01.parquet", flights(400))
     like = stack.upload("2013-02.parquet", flights(400, month=2))
