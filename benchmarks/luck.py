@@ -113,7 +113,7 @@ def table(metric: str, runs: int, seed: int) -> list[str]:
             lines.append(f"| {world} | {candidates} | {' | '.join(map(told, found))} |")
             print(lines[-1], flush=True)
     heads = " | ".join("as good" if not lost else f"loses {lost:.0%}" for lost in LOST)
-    lines += ["", f"| a refresh, by {metric} | {heads} |", "| --- | " + "---: | " * len(LOST)]
+    lines += ["", f"| a refresh, by {metric} | {heads} |", "| --- |" + " ---: |" * len(LOST)]
     for world in WORLDS:
         found = [share_refreshed(metric, world, lost, runs, seed) for lost in LOST]
         lines.append(f"| {world} | {' | '.join(map(told, found))} |")
