@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -40,6 +41,17 @@ def check(app: App, settled_before: datetime | None = None) -> list[Breach]:
     """
     found = [breach for model in sorted(app.models) for breach in _check_model(app, model)]
     return found + _check_uploads(app, settled_before or datetime.max.replace(tzinfo=UTC))
+
+
+def lasting(app: App, seconds: float = 30.0) -> list[Breach]:
+    """The breaches that are still there after so many seconds.
+
+    An alarm may knock when a stack seems to be at rest; between the answer and its announcement nothing is broken.
+    """
+    end = time.monotonic() + seconds
+    while (found := check(app)) and time.monotonic() < end:
+        time.sleep(1)
+    return found
 
 
 def _check_model(app: App, model: str) -> list[Breach]:

@@ -81,7 +81,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 def deployment(stack: LocalStack) -> Iterator[Deployment]:
     deployment = Deployment.find(MODELS)
     yield deployment
-    assert oracle.check(deployment.app) == []
+    assert oracle.lasting(deployment.app) == []
 
 
 def drop(deployment: Deployment, model: str, name: str, content: bytes) -> Any:

@@ -210,7 +210,7 @@ class Story:
         finally:
             self.caller.stop()
         with self.screen.doing("the oracle checks the promises"):
-            self.breaches = oracle.check(self.app)
+            self.breaches = oracle.lasting(self.app)
 
     def started_by(self, trigger: Trigger) -> list[Run]:
         return [run for run in self.app.registry.runs(MODEL) if run.trigger == trigger]
