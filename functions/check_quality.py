@@ -33,14 +33,13 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         return {"model": model, "batch_id": batch, "skipped": "no champion that has not learned from it"}
     version = app.registry.recorded(model, name)
     shard = load(app.store.get(keys.shard(model, batch)))
+    value, rows, moved = None, shard.rows, None
     try:
         value, rows = champion_score(serving.load_version(app.store, version), version, shard, spec)
         note = "" if value is not None else "not defined: no labels, none that it knows, or one class only"
         moved = prediction_drift(version, shard, spec, app)
-    except (
-        TrainingError
-    ) as error:  # it cannot predict these rows, such as words that its encoder does not know
-        value, rows, moved, note = None, shard.rows, None, f"not defined: {error}"
+    except TrainingError as error:  # such as words that an encoder does not know
+        note = f"{'not defined' if value is None else 'predictions not compared'}: {error}"
     tested = (version.tested_score, version.tested_low, version.tested_rows)
     floor = quality_floor(*tested, rows, _earlier(app.registry.qualities(model), version.version, batch))
     if moved:
