@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from small_model import KINDS, SPEC
 
-from refit.contract import Column, ColumnType, Contract
+from refit.contract import ColumnType
 from refit.errors import ConfigError, NotEnoughData, TrainingError
 from refit.metrics import Task
-from refit.models import Gates, ModelSpec, Training, Triggers
+from refit.models import ModelSpec
 from refit.shard import NAT, Shard
 from refit.training import (
     Dataset,
@@ -25,16 +26,6 @@ from refit.training import (
     split,
 )
 
-KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
-SPEC = ModelSpec(
-    "m",
-    Task.BINARY,
-    Contract(tuple(Column(name, ColumnType(kind)) for name, kind in KINDS.items()), "y", time="at"),
-    Triggers(),
-    Gates("roc_auc", min_test_rows=20),
-    Training(seed=3),
-    {"max_iter": 5, "min_samples_leaf": 5},
-)
 WORDS = ["a", "b"]
 
 

@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_model import KINDS, SPEC
 
 from refit import artifact, canonical, search, transfer
 from refit.candidates import applicable
-from refit.contract import Column, ColumnType, Contract
+from refit.contract import Column, ColumnType
 from refit.errors import ConfigError, NotEnoughData, TrainingError
 from refit.metrics import Task
-from refit.models import Gates, ModelSpec, Search, Training, Triggers
+from refit.models import Gates, ModelSpec, Search
 from refit.shard import NAT, Shard
 from refit.training import Blocks, Dataset, assemble, predict, row_weights, split
 from refit.trial import (
@@ -25,16 +26,6 @@ from refit.trial import (
     tuned_threshold,
 )
 
-KINDS = {"at": "timestamp", "x": "number", "c": "category", "y": "boolean"}
-SPEC = ModelSpec(
-    "m",
-    Task.BINARY,
-    Contract(tuple(Column(name, ColumnType(kind)) for name, kind in KINDS.items()), "y", time="at"),
-    Triggers(),
-    Gates("roc_auc", min_test_rows=20),
-    Training(seed=3),
-    {"max_iter": 5, "min_samples_leaf": 5},
-)
 NONE = np.array([], dtype=int)
 
 
