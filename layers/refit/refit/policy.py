@@ -224,12 +224,13 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     fell = False
     asked = {knock.trigger, knock.waited} & {Trigger.ON_DEMAND, Trigger.BACKFILL}
     if state.champion is None:
-        judged = (
-            state.last is not None and state.last.lift is not None
-        )  # and was found wanting: it did not fail
-        due = growth_due(state, spec) if judged and not asked and not knock.force else None
-        if due and state.last and state.untried < due:
-            told = f"{state.untried} rows since {state.last.run_id}, which made no champion; {due} are waited for"
+        # Found wanting, not failed: of the rows of a run that failed nothing is known.
+        wanting = state.last if state.last and state.last.lift is not None else None
+        due = growth_due(state, spec) if wanting and not asked and not knock.force else None
+        if wanting and due and state.untried < due:
+            told = (
+                f"{state.untried} rows since {wanting.run_id}, which made no champion; {due} are waited for"
+            )
             return answer(Answer.SKIP, told)
         reasons = [f"no champion yet and {new_rows} rows to learn from"]
     elif asked and knock.trigger is Trigger.PENDING:
