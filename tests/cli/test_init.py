@@ -267,7 +267,8 @@ def test_it_says_so_when_a_sample_is_not_accepted_under_what_it_wrote(here, caps
 
 
 # ---------------------------------------------------------------- property
-WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r\n"), max_size=6)
+# Without control characters: a small file with more than a few is refused as binary data, by name.
+WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=6)
 NAMES = st.one_of(
     WORDS.filter(str.strip), st.sampled_from(["a.b", "a b", '"', "'", "#", "=", "[x]", "é", "\\", "\t"])
 )
