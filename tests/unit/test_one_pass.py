@@ -98,13 +98,77 @@ def test_how_a_file_is_cut_into_row_groups_changes_nothing(tmp_path, rows):
     assert one.vocabularies == two.vocabularies
 
 
-def test_the_same_file_gives_the_same_bytes_however_far_ahead_it_was_read(tmp_path):
-    path = file(tmp_path / "a", many(), row_group_size=100)
+SOFT = replace(MANY, columns=(Column("x", NUMBER, nulls=0.5, max=2.5), *MANY.columns[1:]))
+
+
+@pytest.mark.parametrize("words", [200, 400])
+@pytest.mark.parametrize("contract", [MANY, SOFT], ids=["bad rows", "none"])
+def test_the_same_file_gives_the_same_bytes_however_far_ahead_it_was_read(
+    tmp_path, monkeypatch, contract, words
+):
+    """Nor does it matter which thread looked at what, or whether the words of two columns are too many to be held."""
+    monkeypatch.setattr("refit.rows.FEW_ROWS", 0)
+    monkeypatch.setattr("refit.parquet_reading.PART_ROWS", 100)
+    monkeypatch.setattr("refit.vocabulary.MAX_WORDS", words)
+    columns = many()
+    path = file(tmp_path / "a", {**columns, "d": columns["c"]}, row_group_size=100)
+    contract = replace(contract, columns=(*contract.columns, Column("d", CATEGORY, nulls=0.5)))
     found = set()
     for _ in range(5):
-        verdict = validate_file(path, MANY, shard=tmp_path / "s")
+        verdict = validate_file(path, contract, shard=tmp_path / "s")
         found.add((json.dumps(to_json(verdict.profile)), (tmp_path / "s").read_bytes()))
     assert len(found) == 1
+
+
+ORDERS = {
+    "every row is good": SOFT,
+    "some rows are bad": MANY,
+    "rows come again": replace(SOFT, keys=("c", "i", "at"), max_bad_rows=0.5),
+    "there are many words": SOFT,
+    "a column is missing": replace(SOFT, columns=(*SOFT.columns, Column("more", NUMBER))),
+}
+
+
+@pytest.mark.parametrize("case", ORDERS)
+def test_columns_looked_at_apart_tell_what_they_tell_together(tmp_path, monkeypatch, case):
+    """Verdict, profile (moments up to rounding), list and shard."""
+    contract = ORDERS[case]
+    if case == "there are many words":
+        monkeypatch.setattr("refit.vocabulary.MAX_WORDS", 250)
+    monkeypatch.setattr("refit.parquet_reading.COLUMN_ROWS", 100)
+    monkeypatch.setattr("refit.parquet_reading.PART_ROWS", 700)
+    table = pa.table(many())
+    table = pa.concat_tables([table, table.slice(0, 10)])
+    path, found = file(tmp_path / "a", table, row_group_size=300), []
+    for few in (0, 10**9):
+        monkeypatch.setattr("refit.rows.FEW_ROWS", few)
+        shard, bad = tmp_path / f"{few}.shard", tmp_path / f"{few}.csv"
+        verdict = validate_file(path, contract, shard=shard, bad_rows=bad)
+        stored = load(shard.read_bytes()) if verdict.accepted else None
+        bytes_of = stored and {name: values.tobytes() for name, values in stored.columns.items()}
+        words = stored and stored.vocabularies
+        listed = bad.read_text() if bad.exists() else ""
+        found.append(
+            (replace(verdict, profile=None), without_moments(verdict.profile), bytes_of, words, listed)
+        )
+    assert found[0] == found[1]
+    assert found[0][0].accepted == (len(contract.columns) == 5)
+
+
+def test_of_several_faults_always_the_first_in_the_file_is_told(tmp_path, monkeypatch):
+    """Whichever thread comes first."""
+    monkeypatch.setattr("refit.rows.FEW_ROWS", 0)
+    monkeypatch.setattr("refit.parquet_reading.PART_ROWS", 100)
+    columns = {}
+    for i in range(8):  # a cell too large in the last part of the first column, and so on
+        cells = ["a"] * 1000
+        cells[999 - 100 * i] = "b" * 2000
+        columns[f"c{i}"] = cells
+    path = file(tmp_path / "a", columns, row_group_size=100)
+    contract = Contract(tuple(Column(name, CATEGORY) for name in columns), "c0", constant_label=True)
+    limits = Limits(10**6, 10**9, max_cell_bytes=1000)
+    told = {codes(validate_file(path, contract, limits=limits).reasons)[0] for _ in range(5)}
+    assert told == {(Code.CELL_TOO_LARGE, "c7", None)}
 
 
 def test_several_files_are_one_batch(tmp_path):
@@ -328,7 +392,7 @@ def test_a_repeated_row_is_in_neither_profile_nor_shard(tmp_path):
 
 def test_rows_whose_hashes_collide_are_not_called_repeated(tmp_path, monkeypatch):
     """A hash is only where to look: the keys themselves decide."""
-    monkeypatch.setattr("refit.rows.mix", lambda values: values & np.uint64(0))
+    monkeypatch.setattr("refit.inspection.mix", lambda values: values & np.uint64(0))
     path = file(tmp_path / "a", {"id": list("abcb"), "v": [1.0, 2.0, 3.0, 4.0]})
     assert codes(validate_file(path, BY_KEY).warnings)[0] == (Code.DUPLICATE_KEY, "id", 1)
 
@@ -404,7 +468,7 @@ def test_a_row_with_several_faults_is_listed_once(tmp_path):
 
 
 def test_the_list_of_bad_rows_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("refit.rows.LISTED", 7)
+    monkeypatch.setattr("refit.inspection.LISTED", 7)
     monkeypatch.setattr("refit.validation.LISTED", 7)
     path = file(tmp_path / "a", {"id": [str(i) for i in range(100)], "v": ["x"] * 100}, row_group_size=5)
     verdict = validate_file(path, BY_KEY, bad_rows=tmp_path / "bad")
@@ -495,7 +559,7 @@ def test_of_a_quarantined_file_the_profile_shows_what_was_there(tmp_path):
 
 
 def test_a_shard_that_could_not_be_stored_is_refused_before_it_fills_the_disk(tmp_path, monkeypatch):
-    monkeypatch.setattr("refit.rows.MOST_SHARD", 7999)
+    monkeypatch.setattr("refit.shard.MOST_BYTES", 7999)
     path = file(tmp_path / "a", {"v": np.arange(1000.0)})
     verdict = validate_file(path, one("number"), shard=tmp_path / "s")
     assert codes(verdict.reasons)[0][0] == Code.UNPACKS_TOO_LARGE

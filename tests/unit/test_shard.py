@@ -42,8 +42,8 @@ def dump(whole: Shard, cuts=(), left_out=()) -> bytes:
         writer = Writer(path, list(whole.types.items()))
         before = dict.fromkeys(whole.vocabularies, 0)
         for start, end in pairwise([0, *cuts, whole.rows]):
-            writer.open_chunk(end - start)
-            for i, (name, kind) in enumerate(whole.types.items()):
+            chunk = writer.open_chunk(end - start)
+            for name, kind in whole.types.items():
                 values = whole.columns[name][start:end]
                 if kind is CATEGORY:
                     used = (
@@ -52,8 +52,8 @@ def dump(whole: Shard, cuts=(), left_out=()) -> bytes:
                     words = [whole.vocabularies[name][code] for code in used]
                     values = np.where(values < 0, -1, np.searchsorted(used, values) + before[name])
                     before[name] += len(words)
-                    writer.write_words(i, *packed(words))
-                writer.write(i, packed_values(values, kind_of(kind)))
+                    writer.write_words(name, *packed(words))
+                writer.write(chunk, name, packed_values(values, kind_of(kind)))
         writer.close(np.array(left_out, np.int64))
         return path.read_bytes()
 
@@ -124,15 +124,15 @@ def test_words_come_in_pieces_and_codes_count_them_all(tmp_path):
     """A word may come twice, and before or after the rows that have it."""
     writer = Writer(tmp_path / "s", [("c", CATEGORY), ("x", NUMBER)])
     for codes in ([0, 1], [1, -1]):
-        writer.open_chunk(2)
-        writer.write(0, np.array(codes, np.int32))
-        writer.write(1, np.array([1.0, 2.0]))
-    writer.write_words(0, *packed(["b", "a"]))
-    writer.open_chunk(3)
-    writer.write(0, np.array([2, 3], np.int32))
-    writer.write(0, np.array([0], np.int32))
-    writer.write(1, np.array([1.0, 2.0, 3.0]))
-    writer.write_words(0, *packed(["c", "a"]))
+        chunk = writer.open_chunk(2)
+        writer.write(chunk, "c", np.array(codes, np.int32))
+        writer.write(chunk, "x", np.array([1.0, 2.0]))
+    writer.write_words("c", *packed(["b", "a"]))
+    chunk = writer.open_chunk(3)
+    writer.write(chunk, "c", np.array([2, 3], np.int32))
+    writer.write(chunk, "c", np.array([0], np.int32))
+    writer.write(chunk, "x", np.array([1.0, 2.0, 3.0]))
+    writer.write_words("c", *packed(["c", "a"]))
     writer.close(np.empty(0, np.int64))
     found = load((tmp_path / "s").read_bytes())
     assert found.vocabularies["c"] == ["a", "b", "c"]

@@ -89,7 +89,7 @@ def open_csv(
     dialect, skipped = _dialect(head, whole, replace(dialect, encoding=text.encoding))
     names, header_bytes = _header(head, whole, skipped, dialect, limits)
     reader = _Reader(text, names, header_bytes, dialect, limits, types)
-    return Source("csv", names, None, dialect, types is not None, (Part(0, reader.batches),))
+    return Source("csv", names, None, dialect, types is not None, (Part(None, reader.batches),))
 
 
 def swap_decimal(text: pa.Array) -> pa.Array:

@@ -10,8 +10,8 @@ import numpy as np
 from refit import times
 from refit.batches import Code, Reason
 from refit.contract import NUMERIC, Column, ColumnType, Contract
+from refit.inspection import ColumnFound, Found, Task
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
-from refit.rows import ColumnFound, Found, Task
 from refit.tally import CategoryTally, NumberTally
 
 ENOUGH_LABELS = 50  # from which labels that are all the same are no accident

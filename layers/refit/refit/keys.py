@@ -10,8 +10,8 @@ import pyarrow as pa
 from refit.batches import Code
 from refit.columns import arrow_indices, typed
 from refit.contract import Column, ColumnType
+from refit.inspection import LISTED, BadRow, Task, cells_of, rows_of, text_and_codes
 from refit.reading import NotAsTyped, Source
-from refit.rows import LISTED, BadRow, Task, cells_of, rows_of, text_and_codes
 
 GROUPS = 500_000  # of rows with the same key that are looked at in one pass
 

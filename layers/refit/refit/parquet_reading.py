@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from refit.source import (
 )
 
 PART_ROWS = 256 << 10  # small row groups are read together up to so many rows
+COLUMN_ROWS = 256 << 10  # in a batch of columns that are read by themselves
 BATCH_BYTES = 64 << 20  # of decoded values
 GATHERED_ROWS, GATHERED_BYTES = 32 << 10, 16 << 20  # from which batches are not put together
 FOOTER_BYTES = 16 << 20
@@ -76,19 +77,21 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     pages = _pages(path, footer, set(text))
     few = _by_word(text, pages)
     options["read_dictionary"] = [names[i] for i in few]
-    row = float(sum(_width(field.type) for field in schema))
+    widths = [float(_width(field.type)) for field in schema]
     doubled = Counter(names)
-    rest = {names[i]: pages[i] for i in text if i not in few and doubled[names[i]] == 1}
-    row += sum(CELL_BYTES for i in text if doubled[names[i]] > 1)
+    rest = [i for i in text if i not in few and doubled[names[i]] == 1]
+    for i in text:
+        widths[i] += CELL_BYTES if doubled[names[i]] > 1 else 0
     if rest:
-        with pq.ParquetFile(path, metadata=metadata, **{**options, "read_dictionary": list(rest)}) as file:
-            row += sum(_text_bytes(file, footer, name, pages, limits) for name, pages in rest.items())
-    batch_rows = int(max(64, min(BATCH_ROWS, BATCH_BYTES // max(1.0, row))))
+        by_word = {**options, "read_dictionary": [names[i] for i in rest]}
+        with pq.ParquetFile(path, metadata=metadata, **by_word) as file:
+            for i in rest:
+                widths[i] += _text_bytes(file, footer, names[i], pages[i], limits)
     parts = []
-    for first, groups in _together(footer, PART_ROWS):
+    for groups in _together(footer, PART_ROWS):
         rows = sum(footer.groups[i].rows for i in groups)
-        reader = _Reader(path, metadata, options, groups, rows, batch_rows, names, limits)
-        parts.append(Part(first, reader.batches))
+        reader = _Reader(path, metadata, options, groups, rows, names, widths, limits)
+        parts.append(Part(rows, reader.batches, reader.columns))
     return Source("parquet", names, footer.rows, pieces=tuple(parts))
 
 
@@ -240,20 +243,25 @@ def _width(kind: pa.DataType) -> int:
         return 8
 
 
-def _together(footer: Footer, most: int) -> Iterator[tuple[int, list[int]]]:
-    """Row groups that are read as one piece, of at most so many rows, each with the number of its first row."""
-    first = rows = 0
+def _together(footer: Footer, most: int) -> Iterator[list[int]]:
+    """Row groups that are read as one piece, of at most so many rows."""
+    rows = 0
     groups: list[int] = []
     for i, group in enumerate(footer.groups):
         if not group.rows:
             continue
         if groups and rows + group.rows > most:
-            yield first, groups
-            first, rows, groups = first + rows, 0, []
+            yield groups
+            rows, groups = 0, []
         groups.append(i)
         rows += group.rows
     if groups:
-        yield first, groups
+        yield groups
+
+
+def _batch_rows(most: int, widths: Sequence[float]) -> int:
+    """Rows of a batch of columns whose values take so many bytes."""
+    return int(max(64, min(most, BATCH_BYTES // max(1.0, sum(widths)))))
 
 
 def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
@@ -272,22 +280,37 @@ class _Reader:
         options: dict[str, object],
         groups: list[int],
         rows: int,
-        batch_rows: int,
         names: tuple[str, ...],
+        widths: Sequence[float],
         limits: Limits,
     ) -> None:
         self.path, self.metadata, self.options, self.groups, self.rows = path, metadata, options, groups, rows
-        self.batch_rows, self.names, self.limits = batch_rows, names, limits
+        self.names, self.widths, self.limits = names, widths, limits
 
     def batches(self) -> Iterator[pa.RecordBatch]:
+        return self._read(None, self.names, _batch_rows(BATCH_ROWS, self.widths))
+
+    def columns(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The columns of these names, each of which is the name of one."""
+        widths = [self.widths[self.names.index(name)] for name in names]
+        return self._read(list(names), names, _batch_rows(COLUMN_ROWS, widths))
+
+    def _read(
+        self, wanted: list[str] | None, names: Sequence[str], batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """The columns that are wanted, or all; `names` are theirs."""
         seen = waiting = 0
         gathered: list[pa.RecordBatch] = []  # small ones: each batch costs its consumer something
         with pq.ParquetFile(self.path, metadata=self.metadata, **self.options) as file:
-            for batch in file.iter_batches(self.batch_rows, row_groups=self.groups, use_threads=False):
+            for batch in file.iter_batches(
+                batch_rows, row_groups=self.groups, columns=wanted, use_threads=False
+            ):
                 seen += batch.num_rows
                 if seen > self.rows:
                     break
-                for name, values in zip(self.names, batch.columns, strict=True):
+                if wanted:
+                    batch = batch.select(wanted)  # Arrow gives what lies under a name too: "a.b" for "a"
+                for name, values in zip(names, batch.columns, strict=True):
                     self._look(name, values)
                 gathered.append(batch)
                 waiting += batch.nbytes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -150,14 +151,20 @@ def _guarded(kind: str, opened: Callable[[], Source]) -> Source:
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(kind, error) from error
 
-    def guarded(batches: Callable[[], Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+    def guarded(
+        read: Callable[..., Iterator[pa.RecordBatch]], *names: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
         try:
-            yield from batches()
+            yield from read(*names)
         except (pa.ArrowException, OSError) as error:
             raise _unreadable(kind, error) from error
 
-    parts = tuple(Part(part.first_row, lambda b=part.batches: guarded(b)) for part in source.pieces)  # type: ignore[misc]
-    return replace(source, pieces=parts)
+    def of(part: Part) -> Part:
+        return Part(
+            part.rows, partial(guarded, part.batches), part.columns and partial(guarded, part.columns)
+        )
+
+    return replace(source, pieces=tuple(map(of, source.pieces)))
 
 
 def _unreadable(kind: str, error: BaseException) -> UnreadableFile:

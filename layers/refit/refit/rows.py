@@ -1,135 +1,165 @@
-"""Looking at every row of a batch once: what breaks a rule, what is counted, what goes into the shard.
+"""The order in which the rows of a file are looked at.
 
-Rows stream: only unique keys remember anything of a row, see `refit.repeats`. While a
-batch is looked at, the next one is read on another thread.
+Columns that can be read by themselves are, each by one of two threads at a time: what
+was just decoded is checked and counted while it is in the cache, and no more than two
+columns are held. As soon as a row breaks a rule, all columns of a batch are looked at together, for what is
+wrong in one column leaves the row out of all.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from refit.batches import Code
-from refit.columns import Typed, arrow_indices, arrow_words, text_of, typed
-from refit.contract import NUMERIC, Column, ColumnType, Contract
+from refit.contract import Column, ColumnType
 from refit.errors import UnreadableFile
-from refit.reading import Limits, NotAsTyped, Source, swap_decimal
+from refit.inspection import NO_ROWS, Found, Inspection, RowsBelongTogether, Task
+from refit.reading import Part, Source
 from refit.repeats import Repeats
-from refit.shard import NAT, Writer, chunk_bytes, hash_words, kind_of, mix, packed_values
-from refit.tally import CategoryTally, NumberTally, Room
-from refit.vocabulary import Vocabulary
+from refit.shard import Writer
 
-MOST_SHARD = 5 << 30  # bytes that S3 takes at once
-LISTED = 10_000  # bad rows that are written out
-LONGEST_CELL = 1000  # characters of a cell in that list
-NO_ROWS = np.empty(0, np.int64)
-_NULL_KEY, _WRONG_KEY = np.uint64(0x5851F42D4C957F2D), np.uint64(0x14057B7EF767814F)
+FEW_ROWS = 64 << 10  # that are not worth a thread
+THREADS = 2
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Task:
-    paths: Sequence[Path]
-    contract: Contract
-    limits: Limits
-    now: str | None
-    shard: Path | None
-    bad_rows: Path | None
-    folder: Path | None
-
-
-@dataclass
-class ColumnFound:
-    """Of one column."""
-
-    wrong: int = 0
-    nulls: int = 0
-    infinite: int = 0
-    outside: int = 0
-    unlisted: int = 0
-    coerced: Counter[str] = field(default_factory=Counter)
-    numbers: NumberTally | None = None
-    words: CategoryTally | None = None
-    first: int | None = None  # of a timestamp, nanoseconds
-    last: int | None = None
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """`row` counts from 0; `cells` as they stand in the file, in its order of columns."""
-
-    row: int
-    codes: tuple[tuple[str, str], ...]
-    cells: tuple[str, ...]
-
-
-@dataclass
-class Found:
-    columns: dict[str, ColumnFound]
-    rows: int = 0
-    bad: int = 0
-    listed: list[BadRow] = field(default_factory=list)
-    left_out: list[np.ndarray] = field(default_factory=list)
-
-
 def look_at(
-    task: Task,
-    sources: Sequence[Source],
-    columns: Sequence[Column],
-    repeats: Repeats | None,
-    excluded: np.ndarray,
-) -> Found:
-    """Look at every row once; `excluded` are rows to leave out, rising."""
-    learned = [column for column in columns if column.type is not ColumnType.TEXT]
-    kinds = [kind_of(column.type) for column in learned]
-    counted = all(source.rows is not None for source in sources)
-    if task.shard and counted:
-        _check_size(chunk_bytes(sum(source.rows or 0 for source in sources), kinds))
-    writer = Writer(task.shard, [(column.name, column.type) for column in learned]) if task.shard else None
-    rows = _Rows(task, columns, repeats, excluded, writer)
-    try:
-        for source in sources:
-            rows.look_at(source)
-        found = rows.end()
-        if writer:
-            writer.close(np.concatenate([NO_ROWS, *found.left_out]))
-    finally:
-        if writer:
-            writer.abandon()
-    return found
+    task: Task, sources: Sequence[Source], columns: Sequence[Column], excluded: np.ndarray, keyed: bool
+) -> tuple[Found, Repeats | None]:
+    """Look at every row once.
+
+    `excluded` are positions of rows to leave out, rising; `keyed`: also tell which keys come again.
+    """
+    rows = [source.rows for source in sources]
+    counted = sum(each for each in rows if each is not None)
+    _check_rows(counted, task.limits.max_rows)
+    if columns and None not in rows and counted > FEW_ROWS:
+        try:
+            return _apart(task, sources, columns, excluded, keyed)
+        except (RowsBelongTogether, UnreadableFile):
+            pass  # of several errors the same is to be told always, whichever thread came first
+    return _together(task, sources, columns, excluded, keyed)
 
 
-def _check_size(size: int) -> None:
-    if size > MOST_SHARD:
-        raise UnreadableFile(
-            f"Its typed rows take {size} bytes, at most {MOST_SHARD} can be stored; split the file.",
-            Code.UNPACKS_TOO_LARGE,
-        )
+def _check_rows(rows: int, most: int) -> None:
+    if rows > most:
+        raise UnreadableFile(f"{rows} rows, at most {most} are allowed; split the file.", Code.TOO_MANY_ROWS)
 
 
-@dataclass(frozen=True)
-class _Part:
-    """The batches that follow are of another part of the file; `rows` is None where that is not known."""
+class _Shard:
+    """The shard that is being written, if one is wanted."""
 
-    rows: int | None
+    def __init__(self, task: Task, columns: Sequence[Column]) -> None:
+        learned = [(column.name, column.type) for column in columns if column.type is not ColumnType.TEXT]
+        self.writer = Writer(task.shard, learned) if task.shard else None
+
+    def chunk(self, rows: int) -> int:
+        return self.writer.open_chunk(rows) if self.writer else 0
+
+    def __enter__(self) -> _Shard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.writer:
+            self.writer.abandon()
+
+    def close(self, found: Found) -> None:
+        if self.writer:
+            self.writer.close(np.concatenate([NO_ROWS, *found.left_out]))
 
 
-def _stream(source: Source) -> Iterator[_Part | pa.RecordBatch]:
-    """What a source holds, in its order."""
-    parts = source.parts()
-    ends = [*(part.first_row for part in parts), source.rows][1:]
-    for i, (part, end) in enumerate(zip(parts, ends, strict=True)):
-        if i:
+# ---------------------------------------------------------------- column by column
+
+
+def _apart(
+    task: Task, sources: Sequence[Source], columns: Sequence[Column], excluded: np.ndarray, keyed: bool
+) -> tuple[Found, Repeats | None]:
+    """Raises RowsBelongTogether when it turns out that columns cannot be looked at apart."""
+    repeats = Repeats(task.folder) if keyed else None
+    keys = [column for column in columns if keyed and column.name in task.contract.keys]
+    # What takes longest comes first, lest one thread waits for it at the end.
+    rest = sorted((c for c in columns if c not in keys), key=lambda c: c.type is not ColumnType.CATEGORY)
+    with _Shard(task, columns) as shard:
+        parts = [(s, part, shard.chunk(part.rows or 0)) for s in sources for part in s.parts()]
+        units = [Inspection(task, keys, repeats, excluded, shard.writer, alone=True)] if keys else []
+        units += [Inspection(task, [each], None, excluded, shard.writer, alone=True) for each in rest]
+        ended = _Queue(parts, units).work()
+        of = {name: found for each in ended for name, found in each.columns.items()}
+        found = Found({c.name: of[c.name] for c in columns}, ended[0].rows, left_out=ended[0].left_out)
+        shard.close(found)
+    return found, repeats
+
+
+class _Queue:
+    """Columns that wait for a thread, each with its next part."""
+
+    def __init__(self, parts: Sequence[tuple[Source, Part, int]], units: Sequence[Inspection]) -> None:
+        self.parts, self.units, self.stopped = parts, units, False
+        self.waiting: SimpleQueue[tuple[Inspection, int]] = SimpleQueue()
+        for unit in units:
+            self.waiting.put((unit, 0))
+
+    def work(self) -> list[Found]:
+        with ThreadPoolExecutor(THREADS) as pool:
+            threads = [pool.submit(self._thread) for _ in range(THREADS)]
+            try:
+                for thread in threads:
+                    thread.result()
+            finally:
+                self.stopped = True
+        return [unit.end() for unit in self.units]
+
+    def _thread(self) -> None:
+        try:
+            while not self.stopped:
+                unit, i = self.waiting.get_nowait()
+                self._look(unit, *self.parts[i])
+                if i + 1 < len(self.parts):
+                    self.waiting.put((unit, i + 1))
+        except Empty:
+            return
+        except BaseException:
+            self.stopped = True
+            raise
+
+    def _look(self, unit: Inspection, source: Source, part: Part, chunk: int) -> None:
+        assert part.columns is not None
+        for batch in part.columns([column.name for column in unit.columns]):
+            unit.look_at(batch, range(len(unit.columns)), source, chunk)
+
+
+# ---------------------------------------------------------------- all columns of a batch
+
+
+def _together(
+    task: Task, sources: Sequence[Source], columns: Sequence[Column], excluded: np.ndarray, keyed: bool
+) -> tuple[Found, Repeats | None]:
+    repeats = Repeats(task.folder) if keyed else None
+    with _Shard(task, columns) as shard:
+        unit = Inspection(task, columns, repeats, excluded, shard.writer)
+        parts = [
+            (source, part, None if part.rows is None else shard.chunk(part.rows))
+            for source in sources
+            for part in source.parts()
+        ]
+        for source, part, chunk in parts:
+            places = [source.names.index(column.name) for column in columns]
             pa.default_memory_pool().release_unused()  # what the part before has freed
-        yield _Part(None if part.first_row is None or end is None else end - part.first_row)
-        yield from part.batches()
+            batches = part.batches()
+            for batch in batches if part.rows is None else _ahead(batches):
+                if batch.num_rows:
+                    into = shard.chunk(batch.num_rows) if chunk is None else chunk
+                    unit.look_at(batch, places, source, into)
+                    _check_rows(unit.found.rows, task.limits.max_rows)
+        found = unit.end()
+        shard.close(found)
+    return found, repeats
 
 
 def _ahead(things: Iterator[T]) -> Iterator[T]:
@@ -139,304 +169,3 @@ def _ahead(things: Iterator[T]) -> Iterator[T]:
         while (thing := following.result()) is not None:
             following = pool.submit(next, things, None)
             yield thing
-
-
-@dataclass
-class Checked:
-    """A column of a batch: typed, and what of it is to be counted."""
-
-    column: Column
-    found: Typed
-    empty: np.ndarray | None  # null or wrong
-    low: float = 0.0  # of the numbers that are there
-    high: float = 0.0
-    present: np.ndarray | None = None
-    codes: np.ndarray | None = None
-
-
-class _Rows:
-    """What has been found in the rows that were looked at."""
-
-    def __init__(
-        self,
-        task: Task,
-        columns: Sequence[Column],
-        repeats: Repeats | None,
-        excluded: np.ndarray,
-        writer: Writer | None,
-    ) -> None:
-        self.task, self.columns, self.repeats, self.excluded = task, columns, repeats, excluded
-        self.writer = writer
-        self.found = Found({column.name: ColumnFound() for column in columns})
-        room = Room()
-        for column in columns:
-            if column.type in NUMERIC:
-                whole = column.type is not ColumnType.NUMBER
-                self.found.columns[column.name].numbers = NumberTally(room, whole)
-        self.words = {c.name: Vocabulary(c) for c in columns if c.type is ColumnType.CATEGORY}
-        learned = [column.name for column in columns if column.type is not ColumnType.TEXT]
-        self.slots = {name: slot for slot, name in enumerate(learned)}
-        self.before = dict.fromkeys(self.words, 0)  # words that were put away
-
-    def look_at(self, source: Source) -> None:
-        """Look at the rows of one of the files."""
-        self.source = source
-        self.places = [source.names.index(column.name) for column in self.columns]
-        stream, part, most = _stream(source), _Part(None), self.task.limits.max_rows
-        # The reader of a CSV is ahead by itself.
-        for thing in _ahead(stream) if source.kind == "parquet" else stream:
-            if isinstance(thing, _Part):
-                part = thing
-                if self.writer and part.rows is not None:
-                    self._open_chunk(part.rows)
-            elif thing.num_rows:
-                if self.writer and part.rows is None:
-                    self._open_chunk(thing.num_rows)
-                self._batch(thing)
-            if self.found.rows > most:
-                message = f"{self.found.rows} rows, at most {most} are allowed; split the file."
-                raise UnreadableFile(message, Code.TOO_MANY_ROWS)
-
-    def _open_chunk(self, rows: int) -> None:
-        assert self.writer is not None
-        self.writer.open_chunk(rows)
-        _check_size(self.writer.size)
-
-    def end(self) -> Found:
-        for name in self.words:
-            self._put_away(name)
-        return self.found
-
-    def _batch(self, batch: pa.RecordBatch) -> None:
-        row = self.found.rows
-        broken: list[tuple[np.ndarray, str, str]] = []
-        checked = [
-            self._check(column, batch.column(place), broken)
-            for column, place in zip(self.columns, self.places, strict=True)
-        ]
-        if self.repeats:
-            self.repeats.add(self._key_hashes(batch, checked), row)
-        bad = self._bad(broken, batch, row)
-        for each in checked:
-            self._count(each, bad)
-            if self.writer and each.column.name in self.slots:
-                self.writer.write(self.slots[each.column.name], self._packed(each))
-        self.found.rows += batch.num_rows
-
-    def _bad(
-        self, broken: list[tuple[np.ndarray, str, str]], batch: pa.RecordBatch, row: int
-    ) -> np.ndarray | None:
-        """Mask of the rows that are left out, None when there are none."""
-        excluded = self.excluded
-        first, last = np.searchsorted(excluded, [row, row + batch.num_rows])
-        if not broken and first == last:
-            return None
-        bad = np.zeros(batch.num_rows, bool)
-        for mask, _, _ in broken:
-            bad |= mask
-        if broken and self.task.bad_rows:
-            if self.source.typed:
-                raise NotAsTyped  # the list shows cells as they were written
-            at = np.flatnonzero(bad)[: LISTED - len(self.found.listed)]
-            reasons = [tuple((code, name) for mask, code, name in broken if mask[i]) for i in at]
-            self.found.listed += rows_of(batch, at, row, reasons)
-        self.found.bad += int(np.count_nonzero(bad))
-        bad[excluded[first:last] - row] = True
-        self.found.left_out.append(np.flatnonzero(bad) + row)
-        return bad
-
-    def _check(self, column: Column, array: pa.Array, broken: list[tuple[np.ndarray, str, str]]) -> Checked:
-        found, name = self.found.columns[column.name], column.name
-        if column.type is ColumnType.CATEGORY and self.words[name].full:
-            self._put_away(name)
-        values = typed(_with_points(array, column, self.source), column.type)
-        if values.null is not None:
-            found.nulls += int(np.count_nonzero(values.null))
-        empty = values.null
-        if values.wrong is not None:
-            found.wrong += int(np.count_nonzero(values.wrong))
-            broken.append((values.wrong, Code.WRONG_TYPE, name))
-            empty = values.wrong if empty is None else empty | values.wrong
-        source = values.source
-        if self.source.kind == "csv":
-            plain = column.type in (ColumnType.CATEGORY, ColumnType.TEXT)
-            source = "" if plain else "text"
-        if source:
-            found.coerced[source] += len(array) - (0 if empty is None else int(np.count_nonzero(empty)))
-        checked = Checked(column, values, empty)
-        if column.type in NUMERIC:
-            self._check_numbers(checked, found, broken)
-        elif column.type is ColumnType.CATEGORY:
-            vocabulary = self.words[name]
-            checked.codes = vocabulary.codes(values)
-            if vocabulary.unlisted is not None and vocabulary.unlisted.any():
-                rows = np.append(vocabulary.unlisted, False)[checked.codes]
-                if count := int(np.count_nonzero(rows)):
-                    found.unlisted += count
-                    if column.hard:
-                        broken.append((rows, Code.UNKNOWN_CATEGORY, name))
-        return checked
-
-    def _check_numbers(
-        self, checked: Checked, found: ColumnFound, broken: list[tuple[np.ndarray, str, str]]
-    ) -> None:
-        column, values = checked.column, checked.found.values
-        present = values if checked.empty is None else values[~checked.empty]
-        checked.present = present
-        if not len(present):
-            return
-        low, high = float(present.min()), float(present.max())
-        checked.low, checked.high = low, high
-        infinite = None
-        if low == -np.inf or high == np.inf:
-            infinite = np.isinf(values)
-            if checked.empty is not None:
-                infinite &= ~checked.empty
-            found.infinite += int(np.count_nonzero(infinite))
-            broken.append((infinite, Code.NOT_FINITE, column.name))
-        least = -np.inf if column.min is None else column.min
-        most = np.inf if column.max is None else column.max
-        if column.type is not ColumnType.BOOLEAN and (low < least or high > most):
-            outside = (values < least) | (values > most)
-            for mask in (checked.empty, infinite):
-                if mask is not None:
-                    outside &= ~mask
-            if count := int(np.count_nonzero(outside)):
-                found.outside += count
-                if column.hard:
-                    broken.append((outside, Code.OUT_OF_RANGE, column.name))
-
-    def _count(self, each: Checked, bad: np.ndarray | None) -> None:
-        name, kind = each.column.name, each.column.type
-        if kind in NUMERIC:
-            present = each.present
-            assert present is not None
-            low, high = each.low, each.high
-            if bad is not None:
-                present = each.found.values[~(bad if each.empty is None else bad | each.empty)]
-                if len(present):
-                    low, high = float(present.min()), float(present.max())
-            numbers = self.found.columns[name].numbers
-            assert numbers is not None
-            numbers.add(present, low, high)
-        elif kind is ColumnType.CATEGORY:
-            vocabulary, codes = self.words[name], each.codes
-            assert codes is not None
-            seen = _tallied(codes, each.empty is not None, len(vocabulary.words))
-            vocabulary.seen += seen
-            if bad is not None:
-                seen = _tallied(codes[~bad], each.empty is not None, len(vocabulary.words))
-            vocabulary.counts += seen
-        elif kind is ColumnType.TIMESTAMP and name == self.task.contract.time:
-            mask = each.empty
-            if bad is not None:
-                mask = bad if mask is None else mask | bad
-            present = each.found.values if mask is None else each.found.values[~mask]
-            if len(present):
-                found, low, high = self.found.columns[name], int(present.min()), int(present.max())
-                found.first = low if found.first is None else min(found.first, low)
-                found.last = high if found.last is None else max(found.last, high)
-
-    def _packed(self, each: Checked) -> np.ndarray:
-        kind = each.column.type
-        if kind is ColumnType.CATEGORY:
-            codes, before = each.codes, self.before[each.column.name]
-            assert codes is not None
-            return packed_values(np.where(codes < 0, -1, codes + before) if before else codes, kind_of(kind))
-        values = each.found.values
-        if each.empty is not None:
-            values = np.where(each.empty, NAT if kind is ColumnType.TIMESTAMP else np.nan, values)
-        return packed_values(values, kind_of(kind))
-
-    def _put_away(self, name: str) -> None:
-        """Hand over what was counted of a vocabulary, and begin another."""
-        vocabulary, found = self.words[name], self.found.columns[name]
-        found.words = found.words or CategoryTally()
-        found.words.add(*text_of(vocabulary.words), vocabulary.counts, vocabulary.seen)
-        if self.writer:
-            self.writer.write_words(self.slots[name], *text_of(vocabulary.words))
-            _check_size(self.writer.size)
-        self.before[name] += len(vocabulary.words)
-        vocabulary.clear()
-
-    def _key_hashes(self, batch: pa.RecordBatch, checked: Sequence[Checked]) -> np.ndarray:
-        by_name = dict(
-            zip((each.column.name for each in checked), zip(checked, self.places, strict=True), strict=True)
-        )
-        mixed = np.zeros(batch.num_rows, np.uint64)
-        for key in self.task.contract.keys:
-            each, place = by_name[key]
-            mixed = mix(mixed + np.uint64(1) ^ mix(key_hashes(each, batch.column(place))))
-        return mixed
-
-
-def _with_points(array: pa.Array, column: Column, source: Source) -> pa.Array:
-    """Numbers of a CSV that is declared to have decimal commas, as the checks know them."""
-    commas = source.dialect is not None and source.dialect.decimal == "," and not source.typed
-    return swap_decimal(array) if commas and column.type in NUMERIC else array
-
-
-def _tallied(codes: np.ndarray, nulls: bool, words: int) -> np.ndarray:
-    if not nulls:
-        return np.bincount(codes, minlength=words)
-    return np.bincount(codes + 1, minlength=words + 1)[1:]
-
-
-def rows_of(
-    batch: pa.RecordBatch, at: np.ndarray, row: int, reasons: Sequence[tuple[tuple[str, str], ...]]
-) -> list[BadRow]:
-    """Rows of a batch as they stand in the file."""
-    cells = zip(*(cells_of(column.take(arrow_indices(at))) for column in batch.columns), strict=True)
-    return [BadRow(int(i) + row, codes, each) for i, codes, each in zip(at, reasons, cells, strict=True)]
-
-
-def cells_of(array: pa.Array) -> list[str]:
-    """Values as text, cut where they are long; what is empty is empty."""
-    try:
-        # By Arrow: as_py of a timestamp in nanoseconds imports pandas.
-        values = array.cast(pa.large_string()).to_pylist()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        values = array.to_pylist()
-    return ["" if value is None else _shown(value) for value in values]
-
-
-def _shown(value: object) -> str:
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-    return text[:LONGEST_CELL]
-
-
-def key_hashes(each: Checked, array: pa.Array) -> np.ndarray:
-    """A uint64 for each value of a key column; what is empty counts as a value."""
-    if each.column.type is ColumnType.TEXT:
-        words, codes = text_and_codes(array)
-        hashes = np.append(hash_words(*text_of(words)), _NULL_KEY)
-        return hashes[codes]
-    if each.column.type is ColumnType.CATEGORY:
-        assert each.found.words is not None
-        found = np.append(hash_words(*text_of(each.found.words)), _NULL_KEY)[each.found.values]
-    elif each.column.type is ColumnType.TIMESTAMP:
-        found = each.found.values.view(np.uint64).copy()
-    else:
-        found = (each.found.values + 0.0).view(np.uint64)
-    if each.found.null is not None:
-        found[each.found.null] = _NULL_KEY
-    if each.found.wrong is not None:
-        found[each.found.wrong] = _WRONG_KEY
-    return found
-
-
-def text_and_codes(array: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """Words and codes of a column of text, of whatever type it is in the file; -1 for null."""
-    kind = array.storage.type if isinstance(array.type, pa.BaseExtensionType) else array.type
-    if not pa.types.is_dictionary(kind):
-        array = array.storage if isinstance(array.type, pa.BaseExtensionType) else array
-        try:
-            array = array.cast(pa.large_string())
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            array = arrow_words([repr(value) for value in array.to_pylist()])
-    found = typed(array, ColumnType.CATEGORY)
-    if found.wrong is not None:  # bytes that are no text
-        array = arrow_words([repr(value) for value in array.to_pylist()])
-        found = typed(array, ColumnType.CATEGORY)
-    assert found.words is not None
-    return found.words, found.values

@@ -17,24 +17,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import threading
 import zlib
-from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import FileIO
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refit.batches import Code
 from refit.contract import Column, ColumnType, same_kind
-from refit.errors import ArtifactError
+from refit.errors import ArtifactError, UnreadableFile
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NAT = np.iinfo(np.int64).min
+MOST_BYTES = 5 << 30  # that S3 takes at once
 _FORMAT = 1
 _MAGIC = b"REFITSHD"
 _KINDS = ("f8", "i8", "i4", "i1")
@@ -92,73 +95,66 @@ def kind_of(column: ColumnType) -> str:
     return "i1" if column is ColumnType.BOOLEAN else "f8"
 
 
-def chunk_bytes(rows: int, kinds: Sequence[str]) -> int:
-    """Bytes that a chunk of so many rows takes."""
-    return sum(_padded(rows * int(kind[1])) for kind in kinds)
+@dataclass(frozen=True)
+class _Chunk:
+    rows: int
+    begins: int
+    following: list[int]  # by column, where its next rows go
+    sums: list[int]  # by column
 
 
 class Writer:
-    """Writes a shard chunk by chunk, the values on a thread of its own; raises OSError, of values at a later call."""
+    """Writes a shard; several threads may write different columns.
+
+    Raises OSError, and UnreadableFile when there is more than can be stored.
+    """
 
     def __init__(self, path: Path, columns: Sequence[tuple[str, ColumnType]]) -> None:
         self._columns = [(name, column, kind_of(column)) for name, column in columns]
-        self._chunks: list[tuple[int, int, list[int]]] = []  # rows, where they begin, sums by column
-        self._next: list[int] = []  # where the next rows of each column go
+        self._place = {name: i for i, (name, _) in enumerate(columns)}
+        self._chunks: list[_Chunk] = []
         self._words: list[list[int]] = []
         self._file = FileIO(path, "w")
-        self._hand = ThreadPoolExecutor(1)
-        self._under_way: deque[Future[None]] = deque()
+        self._lock = threading.Lock()
         self._end = 0
         self._append(_MAGIC)
 
-    @property
-    def size(self) -> int:
-        """Bytes so far."""
-        return self._end
+    def holds(self, column: str) -> bool:
+        return column in self._place
 
-    def open_chunk(self, rows: int) -> None:
-        """A chunk of so many rows, after those that were opened before."""
-        self._chunks.append((rows, self._end, [0] * len(self._columns)))
-        self._next = []
-        for _, _, kind in self._columns:
-            self._next.append(self._end)
-            self._end += chunk_bytes(rows, [kind])
+    def open_chunk(self, rows: int) -> int:
+        """The number of a chunk of so many rows, after those that were opened before."""
+        sizes = [_padded(rows * int(kind[1])) for _, _, kind in self._columns]
+        begins = self._take(sum(sizes))
+        following = [begins + before for before in accumulate([0, *sizes[:-1]])]
+        self._chunks.append(_Chunk(rows, begins, following, [0] * len(sizes)))
+        return len(self._chunks) - 1
 
-    def write(self, column: int, values: np.ndarray) -> None:
-        """The next rows of a column of the last chunk, in the kind that the column has; they must not change after it."""
-        self._under_way.append(
-            self._hand.submit(self._values, values, self._next[column], self._chunks[-1][2], column)
-        )
-        self._next[column] += values.nbytes
-        self._wait(len(self._columns))
+    def write(self, chunk: int, column: str, values: np.ndarray) -> None:
+        """The next rows of a column in a chunk, in the kind that the column has."""
+        into, i = self._chunks[chunk], self._place[column]
+        self._write(values, into.following[i])
+        into.following[i] += values.nbytes
+        into.sums[i] = (into.sums[i] + _sum(values, values.itemsize)) % 2**64
 
-    def _values(self, values: np.ndarray, at: int, sums: list[int], column: int) -> None:
-        sums[column] = (sums[column] + _sum(values, values.itemsize)) % 2**64
-        self._write(values, at)
-
-    def _wait(self, most: int) -> None:
-        """Until no more than so many columns are still to be written."""
-        while len(self._under_way) > most:
-            self._under_way.popleft().result()
-
-    def write_words(self, column: int, body: np.ndarray, places: np.ndarray) -> None:
+    def write_words(self, column: str, body: np.ndarray, places: np.ndarray) -> None:
         """More words of a category column, given as in `hash_words`; codes count all of them, in the order in which they come."""
-        self._wait(0)
         sizes = np.diff(places).astype("<u4")
         text = np.ascontiguousarray(body[places[0] : places[-1]]) if len(sizes) else np.empty(0, np.uint8)
-        self._words.append([column, self._end, len(sizes), len(text), _sum(sizes, 4), zlib.crc32(text.data)])
-        self._write(sizes, self._end)
-        self._write(text, self._end + sizes.nbytes)
-        self._end += _padded(sizes.nbytes + len(text))
+        at = self._take(_padded(sizes.nbytes + len(text)))
+        self._words.append(
+            [self._place[column], at, len(sizes), len(text), _sum(sizes, 4), zlib.crc32(text.data)]
+        )
+        self._write(sizes, at)
+        self._write(text, at + sizes.nbytes)
 
     def close(self, left_out: np.ndarray) -> None:
         """Write what is left; `left_out` are positions of rows that are no part of the shard, rising."""
-        self._wait(0)
         left_out = np.ascontiguousarray(left_out, "<i8")
         footer = {
             "format": _FORMAT,
             "columns": self._columns,
-            "chunks": self._chunks,
+            "chunks": [(chunk.rows, chunk.begins, chunk.sums) for chunk in self._chunks],
             "words": self._words,
             "left_out": [self._end, len(left_out), _sum(left_out, 8)],
         }
@@ -169,18 +165,28 @@ class Writer:
 
     def abandon(self) -> None:
         """Close the file as it is."""
-        self._hand.shutdown(cancel_futures=True)
         self._file.close()
 
+    def _take(self, size: int) -> int:
+        """Where so many bytes go that nothing else takes."""
+        with self._lock:
+            at = self._end
+            self._end += size
+        if self._end > MOST_BYTES:
+            raise UnreadableFile(
+                f"Its typed rows take {self._end} bytes, at most {MOST_BYTES} can be stored; split the file.",
+                Code.UNPACKS_TOO_LARGE,
+            )
+        return at
+
     def _append(self, data: bytes) -> None:
-        self._write(np.frombuffer(data, np.uint8), self._end)
-        self._end += len(data)
+        self._write(np.frombuffer(data, np.uint8), self._take(len(data)))
 
     def _write(self, values: np.ndarray, at: int) -> None:
-        self._file.seek(at)
         left = values.data.cast("B") if len(values) else memoryview(b"")
         while left:
-            left = left[self._file.write(left) :]
+            written = os.pwrite(self._file.fileno(), left, at)
+            left, at = left[written:], at + written
 
 
 def packed_values(values: np.ndarray, kind: str) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,13 +33,15 @@ class NotAsTyped(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """Rows in a piece; pieces may be read on different threads, each by one.
+    """Rows in a piece; may be read more than once, and on several threads.
 
-    `first_row` counts from 0 and is None where it is not known beforehand.
+    `rows` is None where their number is not known beforehand. Of Parquet `columns` reads
+    those of the given names only, in that order.
     """
 
-    first_row: int | None
+    rows: int | None
     batches: Callable[[], Iterator[pa.RecordBatch]]
+    columns: Callable[[Sequence[str]], Iterator[pa.RecordBatch]] | None = None
 
 
 @dataclass(frozen=True)

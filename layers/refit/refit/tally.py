@@ -7,6 +7,7 @@ for the rounding of moments.
 from __future__ import annotations
 
 import math
+import threading
 from collections import Counter
 
 import numpy as np
@@ -29,8 +30,9 @@ from refit.profile import (
 )
 from refit.shard import Shard, hash_words, packed
 
-BLOCK = 1 << 15  # values that stay in the fastest cache while they are looked at
-PIECE = 1 << 16  # values whose moments are taken at once
+BLOCK = (
+    1 << 16
+)  # values that are looked at together: they stay in a core's cache, and a call for each would cost too much
 TOGETHER = 1 << 15  # whole numbers that lie so close are counted one by one
 MAX_WORDS = 100_000  # whose counts are kept, and
 MAX_BYTES = 16 << 20  # of them; beyond that rows are counted by hash only
@@ -44,11 +46,10 @@ _LOST = 64.0  # times that a sum of squares may exceed that of deviations: two d
 class NumberTally:
     """Counts finite numbers."""
 
-    def __init__(self, room: Room | None = None, whole: bool = False) -> None:
-        """`room` may be shared by all tallies of one thread; `whole`: all values will be whole numbers."""
+    def __init__(self, whole: bool = False) -> None:
+        """`whole`: all values will be whole numbers."""
         self.count, self.mean, self.m2 = 0, 0.0, 0.0
         self.min, self.max = math.inf, -math.inf
-        self._room = room or Room()
         self._distinct = _Smallest()
         self._bins = _Bins()
         self._whole = _Whole() if whole else None
@@ -60,15 +61,13 @@ class NumberTally:
         self.min, self.max = min(self.min, low), max(self.max, high)
         if self._whole and not self._whole.reach(low, high):
             self._spread(self._whole)
-        whole, room = self._whole, self._room
-        for start in range(0, 0 if whole else len(values), PIECE):
-            piece = values[start : start + PIECE]
-            self._moments(len(piece), *_moments(piece, room))
+        whole, room = self._whole, _ROOM
         for start in range(0, len(values), BLOCK):
             block = values[start : start + BLOCK]
             if whole:
                 whole.add(block, low, high, room)
             else:
+                self._moments(len(block), *_moments(block, room))
                 self._distinct.add_numbers(block, room)
                 self._bins.add(block, low, high, room)
 
@@ -82,8 +81,8 @@ class NumberTally:
         values, counts = whole.found()
         if len(values):
             self._moments(int(counts.sum()), *_moments_of_counts(values, counts))
-            self._distinct.add_numbers(values, self._room)
-            self._bins.add(values, values[0], values[-1], self._room, counts)
+            self._distinct.add_numbers(values, _ROOM)
+            self._bins.add(values, values[0], values[-1], _ROOM, counts)
 
     def profile(self, rows: int) -> NumberProfile:
         """The profile of a column of so many rows; those that were not counted are null."""
@@ -102,7 +101,7 @@ class NumberTally:
 
 
 def _moments(values: np.ndarray, room: Room) -> tuple[float, float]:
-    """Mean and sum of squared deviations of finite values, shape (at most PIECE,)."""
+    """Mean and sum of squared deviations of finite values, shape (at most BLOCK,)."""
     n = len(values)
     with np.errstate(over="ignore", invalid="ignore"):
         total, squares = float(np.add.reduce(values)), float(np.einsum("i,i->", values, values))
@@ -113,12 +112,8 @@ def _moments(values: np.ndarray, room: Room) -> tuple[float, float]:
         about = total / n
         if not math.isfinite(about):  # the sum is too large; that of shares is not
             about = float(np.add.reduce(values / n))
-        m2 = surplus = 0.0
-        for start in range(0, n, BLOCK):
-            block = values[start : start + BLOCK]
-            floats = np.subtract(block, about, out=room.floats[: len(block)])
-            surplus += float(np.add.reduce(floats))
-            m2 += float(np.einsum("i,i->", floats, floats))
+        floats = np.subtract(values, about, out=room.floats[:n])
+        surplus, m2 = float(np.add.reduce(floats)), float(np.einsum("i,i->", floats, floats))
         if math.isfinite(surplus):
             about, m2 = about + surplus / n, m2 - surplus * surplus / n
             return about, max(0.0, m2) if math.isfinite(m2) else math.inf
@@ -132,14 +127,17 @@ def _moments_of_counts(values: np.ndarray, counts: np.ndarray) -> tuple[float, f
     return float(values[0]) + mean, float(np.add.reduce((steps - mean) ** 2 * counts))
 
 
-class Room:
-    """Memory that is used again and again, so that it stays in the cache."""
+class Room(threading.local):
+    """Memory that each thread uses again and again, so that it stays in the cache."""
 
     def __init__(self) -> None:
         self.floats = np.empty(BLOCK)
         self.integers, self.places = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
         self.hashes, self.met = np.empty(BLOCK, np.uint64), np.empty(BLOCK, np.uint64)
         self.mask = np.empty(BLOCK, bool)
+
+
+_ROOM = Room()
 
 
 class _Whole:

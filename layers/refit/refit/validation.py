@@ -18,11 +18,11 @@ from refit.batches import Code, Reason
 from refit.contract import Column, ColumnType, Contract
 from refit.errors import UnreadableFile
 from refit.findings import coercions_of, of_column, of_file, profile_of
+from refit.inspection import LISTED, NO_ROWS, BadRow, Found, Task
 from refit.keys import doubled_keys
 from refit.profile import Profile
 from refit.reading import Limits, NotAsTyped, Source, open_source
-from refit.repeats import Repeats
-from refit.rows import LISTED, NO_ROWS, BadRow, Found, Task, look_at
+from refit.rows import look_at
 
 MOST_BYTES = 8 << 30  # that a file may unpack to, unless told otherwise
 # Columns beyond the contract's number with which a refused file's rows are read all the same.
@@ -107,8 +107,7 @@ def _judge(task: Task, types: Mapping[str, ColumnType] | None) -> Verdict:
         if all(source.names.count(column.name) == 1 for source in sources)
     ]
     keyed = bool(contract.keys) and set(contract.keys) <= {column.name for column in columns}
-    repeats = Repeats(task.folder) if keyed else None
-    found = look_at(task, sources, columns, repeats, NO_ROWS)
+    found, repeats = look_at(task, sources, columns, NO_ROWS, keyed)
     if repeats:
         rows, hashes = repeats.suspects()
         doubled, listed = doubled_keys(task, sources, columns, rows, hashes) if len(rows) else (NO_ROWS, [])
@@ -117,7 +116,7 @@ def _judge(task: Task, types: Mapping[str, ColumnType] | None) -> Verdict:
     verdict = _verdict(task, layout, columns, found, doubled)
     if verdict.accepted and len(doubled):
         # What came again is in the profile and the shard: once more, without it.
-        again = look_at(task, sources, columns, None, doubled)
+        again, _ = look_at(task, sources, columns, doubled, False)
         verdict = replace(verdict, profile=profile_of(contract, columns, again))
     return _with_list(task, verdict, sources, found.listed + listed)
 
