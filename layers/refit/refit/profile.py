@@ -124,7 +124,7 @@ def aligned(a: Sketch, b: Sketch) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     """Both on common bins in value order: lower and upper edges and the two counts, shape (bins,) each."""
     shift = max(a.shift if len(a.keys) else 0, b.shift if len(b.keys) else 0)
     a, b = a.coarsened(shift), b.coarsened(shift)
-    keys = np.union1d(a.keys, b.keys)
+    keys = _rising(np.concatenate([a.keys, b.keys]))
     counts = []
     for each in (a, b):
         found = np.zeros(len(keys), np.int64)
@@ -134,8 +134,15 @@ def aligned(a: Sketch, b: Sketch) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     return lower, upper, counts[0], counts[1]
 
 
+def _rising(keys: np.ndarray) -> np.ndarray:
+    """Each key once."""
+    keys = np.sort(keys)
+    return keys[np.append(True, keys[1:] != keys[:-1])] if len(keys) else keys
+
+
 def _collected(shift: int, keys: np.ndarray, counts: np.ndarray) -> Sketch:
-    unique, place = np.unique(keys, return_inverse=True)
+    unique = _rising(keys)
+    place = np.searchsorted(unique, keys)
     return Sketch(shift, unique, np.bincount(place, counts, len(unique)).astype(np.int64))
 
 
@@ -280,7 +287,7 @@ def to_json(value: Profile) -> dict[str, Any]:
                 "shift": column.sketch.shift,
                 "keys": column.sketch.keys.tolist(),
                 "counts": column.sketch.counts.tolist(),
-                "distinct": column.distinct.hashes.tolist(),
+                "distinct": column.distinct.hashes.astype("<u8").tobytes().hex(),
             }
         else:
             columns[name] = {
@@ -290,7 +297,7 @@ def to_json(value: Profile) -> dict[str, Any]:
                 "counts": dict(column.counts),
                 "other": column.other,
                 "buckets": column.buckets.tolist(),
-                "distinct": column.distinct.hashes.tolist(),
+                "distinct": column.distinct.hashes.astype("<u8").tobytes().hex(),
             }
     return {"format": _FORMAT, "rows": value.rows, "period": value.period, "columns": columns}
 
@@ -301,7 +308,7 @@ def from_json(document: Mapping[str, Any]) -> Profile:
         raise ArtifactError(f"profile format {document['format']} is not {_FORMAT}; deploy matching code")
     columns: dict[str, ColumnProfile] = {}
     for name, c in document["columns"].items():
-        distinct = Distinct(np.array(c["distinct"], np.uint64))
+        distinct = Distinct(np.frombuffer(bytes.fromhex(c["distinct"]), "<u8"))
         if c["kind"] == "number":
             sketch = Sketch(c["shift"], np.array(c["keys"], np.int64), np.array(c["counts"], np.int64))
             low = math.inf if c["min"] is None else c["min"]

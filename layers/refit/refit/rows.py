@@ -89,7 +89,8 @@ def _apart(
         parts = [(s, part, shard.chunk(part.rows or 0)) for s in sources for part in s.parts()]
         units = [Inspection(task, keys, repeats, excluded, shard.writer, alone=True)] if keys else []
         units += [Inspection(task, [each], None, excluded, shard.writer, alone=True) for each in rest]
-        ended = _Queue(parts, units).work()
+        _Queue(parts, units).work()
+        ended = [unit.end() for unit in units]
         of = {name: found for each in ended for name, found in each.columns.items()}
         found = Found({c.name: of[c.name] for c in columns}, ended[0].rows, left_out=ended[0].left_out)
         shard.close(found)
@@ -100,12 +101,12 @@ class _Queue:
     """Columns that wait for a thread, each with its next part."""
 
     def __init__(self, parts: Sequence[tuple[Source, Part, int]], units: Sequence[Inspection]) -> None:
-        self.parts, self.units, self.stopped = parts, units, False
+        self.parts, self.stopped = parts, False
         self.waiting: SimpleQueue[tuple[Inspection, int]] = SimpleQueue()
-        for unit in units:
+        for unit in units if parts else ():
             self.waiting.put((unit, 0))
 
-    def work(self) -> list[Found]:
+    def work(self) -> None:
         with ThreadPoolExecutor(THREADS) as pool:
             threads = [pool.submit(self._thread) for _ in range(THREADS)]
             try:
@@ -113,7 +114,6 @@ class _Queue:
                     thread.result()
             finally:
                 self.stopped = True
-        return [unit.end() for unit in self.units]
 
     def _thread(self) -> None:
         try:
@@ -152,7 +152,8 @@ def _together(
             places = [source.names.index(column.name) for column in columns]
             pa.default_memory_pool().release_unused()  # what the part before has freed
             batches = part.batches()
-            for batch in batches if part.rows is None else _ahead(batches):
+            ahead = part.rows is not None and part.rows > FEW_ROWS  # the reader of a CSV is ahead by itself
+            for batch in _ahead(batches) if ahead else batches:
                 if batch.num_rows:
                     into = shard.chunk(batch.num_rows) if chunk is None else chunk
                     unit.look_at(batch, places, source, into)
