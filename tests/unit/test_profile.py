@@ -216,6 +216,22 @@ def test_the_number_of_values_is_estimated_within_its_error(n, make):
     assert tally.profile(2 * n).distinct.estimate() == pytest.approx(n, rel=0.25 if n > 255 else 0)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("others", [[], [1.5], list(np.arange(1.0, 400.0) / 7)])
+def test_zero_is_one_value_whatever_its_sign_and_however_often_it_comes(others, whole):
+    """The smallest of all hashes is its own, so it is one of those that are kept."""
+    zeros = np.tile([0.0, -0.0], 40_000)
+    values = np.concatenate([zeros, [] if whole else others, zeros])
+    tally, bare = NumberTally(whole), NumberTally()
+    tally.add(values, values.min(), values.max())
+    bare.add(np.append(values[80_000:], 0.0), values.min(), values.max())
+    found = tally.profile(len(values)).distinct
+    assert found.hashes[0] == 0
+    assert found.hashes.tolist() == bare.profile(len(values)).distinct.hashes.tolist()
+    if whole or len(others) < 2:
+        assert found.estimate() == 1 + (0 if whole else len(others))
+
+
 def test_a_profile_of_another_format_says_what_to_do():
     with pytest.raises(ArtifactError, match="profile format 3 is not 1; deploy matching code"):
         from_json(to_json(profile(shard([1.0], [0], [0]))) | {"format": 3})

@@ -94,6 +94,13 @@ def null_mask(array: pa.Array) -> np.ndarray | None:
     return ~_unpacked(array.buffers()[0], array)
 
 
+def without(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The values where a mask is not set."""
+    if np.count_nonzero(mask) <= len(mask) >> 5:
+        return values[~mask]
+    return values.take(np.flatnonzero(~mask))  # half the time, or less, when many are left out
+
+
 def _unpacked(buffer: pa.Buffer, array: pa.Array) -> np.ndarray:
     packed = np.frombuffer(buffer, np.uint8)
     first = array.offset // 8

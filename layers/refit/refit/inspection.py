@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from refit.batches import Code
-from refit.columns import Typed, arrow_indices, arrow_words, text_of, typed
+from refit.columns import Typed, arrow_indices, arrow_words, text_of, typed, without
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.reading import Limits, NotAsTyped, Source, swap_decimal
 from refit.repeats import Repeats
@@ -203,7 +203,7 @@ class Inspection:
         self, checked: Checked, found: ColumnFound, broken: list[tuple[np.ndarray, str, str]]
     ) -> None:
         column, values = checked.column, checked.found.values
-        present = values if checked.empty is None else values[~checked.empty]
+        present = values if checked.empty is None else without(values, checked.empty)
         checked.present = present
         if not len(present):
             return
@@ -235,7 +235,7 @@ class Inspection:
             assert present is not None
             low, high = each.low, each.high
             if bad is not None:
-                present = each.found.values[~(bad if each.empty is None else bad | each.empty)]
+                present = without(each.found.values, bad if each.empty is None else bad | each.empty)
                 if len(present):
                     low, high = float(present.min()), float(present.max())
             numbers = self.found.columns[name].numbers
@@ -247,13 +247,13 @@ class Inspection:
             seen = _tallied(codes, each.empty is not None, len(vocabulary.words))
             vocabulary.seen += seen
             if bad is not None:
-                seen = _tallied(codes[~bad], each.empty is not None, len(vocabulary.words))
+                seen = _tallied(without(codes, bad), each.empty is not None, len(vocabulary.words))
             vocabulary.counts += seen
         elif kind is ColumnType.TIMESTAMP and name == self.task.contract.time:
             mask = each.empty
             if bad is not None:
                 mask = bad if mask is None else mask | bad
-            present = each.found.values if mask is None else each.found.values[~mask]
+            present = each.found.values if mask is None else without(each.found.values, mask)
             if len(present):
                 found, low, high = self.found.columns[name], int(present.min()), int(present.max())
                 found.first = low if found.first is None else min(found.first, low)

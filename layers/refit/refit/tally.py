@@ -40,6 +40,7 @@ _HALF = np.uint64(32)
 _PLACES, _PLACE = 1 << 14, np.uint64(40)  # of hashes that were met, and the first of the bits that say where
 _FIRST, _WAITING = 1024, 1024
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2 ** 64 over the golden ratio: Knuth's multiplicative hashing
+_ONE, _MINUS_ZERO = np.uint64(1), np.uint64(0x3FA53E0A80000000)  # the latter is the hash of -0.0
 _LOST = 64.0  # times that a sum of squares may exceed that of deviations: two digits are lost
 
 
@@ -88,6 +89,9 @@ class NumberTally:
         """The profile of a column of so many rows; those that were not counted are null."""
         if self._whole:
             self._spread(self._whole)
+        distinct = self._distinct.found
+        if self._bins.zeros:
+            distinct = Distinct.of(np.append(distinct.hashes, np.uint64(0)))
         return NumberProfile(
             rows,
             rows - self.count,
@@ -96,7 +100,7 @@ class NumberTally:
             self.min + 0.0,
             self.max + 0.0,
             self._bins.sketch(),
-            self._distinct.found,
+            distinct,
         )
 
 
@@ -189,7 +193,8 @@ class _Smallest:
         self._found = Distinct(np.empty(0, np.uint64))
         self._waiting: list[np.ndarray] = []  # hashes that may belong to them
         self._number = 0  # of those that wait
-        self._known = np.empty(0, np.uint64)  # by some of its bits, a hash that was met
+        self._known = np.empty(0, np.uint64)  # by some of its bits, a hash that was met, less one
+        self._begun = False
 
     @property
     def found(self) -> Distinct:
@@ -205,27 +210,29 @@ class _Smallest:
             _ = self.found
 
     def add_numbers(self, values: np.ndarray, room: Room) -> None:
-        """Of at most BLOCK float64 values."""
+        """Of at most BLOCK float64 values; zeros, whose hash is 0, are passed over."""
         n = len(values)
-        if n > _FIRST and not len(self._found.hashes):
+        if n > _FIRST and not self._begun:
             # From a few values it is learned which of the many others need no look.
+            self._begun = True
             for start, end in ((0, _FIRST), (_FIRST, 5 * _FIRST), (5 * _FIRST, n)):
                 self.add_numbers(values[start:end], room)
                 _ = self.found
             return
         hashes, near = room.hashes[:n], room.mask[:n]
-        bits = np.add(values, 0.0, out=room.floats[:n]).view(np.uint64)  # one zero of both
+        bits = values.view(np.uint64)
         np.right_shift(bits, _HALF, out=hashes)
         np.bitwise_xor(hashes, bits, out=hashes)
         np.multiply(hashes, _SPREAD, out=hashes)
-        np.less_equal(hashes, self._found.limit, out=near)
+        np.subtract(hashes, _ONE, out=hashes)  # the hash of zero becomes the largest
+        np.less(hashes, self._found.limit, out=near)
         count = int(np.count_nonzero(near))
         if not count:
             return
         if count <= n >> 3:
             hashes = hashes[near]
         if len(hashes) <= 64:
-            self.add(hashes)
+            self._add_less_one(hashes)
             return
         # Of few values that come again and again, those that were met before are passed over.
         if not len(self._known):
@@ -238,7 +245,11 @@ class _Smallest:
         new = np.flatnonzero(np.not_equal(met, hashes, out=room.mask[: len(hashes)]))
         if len(new):
             self._known[slots[new]] = hashes[new]
-            self.add(hashes[new])
+            self._add_less_one(hashes[new])
+
+    def _add_less_one(self, hashes: np.ndarray) -> None:
+        hashes = hashes + _ONE
+        self.add(hashes[(hashes != 0) & (hashes != _MINUS_ZERO)])
 
 
 class _Bins:
@@ -308,9 +319,9 @@ class _Bins:
         out, sizes = room.places[:n], values
         if low < 0:
             sizes = np.abs(values, out=room.floats[:n])
-        if low <= 0 <= high and self._first >= 0:
-            sizes = np.maximum(sizes, _float(self._first << self._shift), out=room.floats[:n])
         np.right_shift(sizes.view(np.int64), self._shift, out=out)
+        if low <= 0 <= high:
+            np.maximum(out, self._first, out=out)
         np.subtract(out, self._first, out=out)
         if low <= 0 <= high and self._first < 0:  # the key of the least is that of zero
             out[values == 0] = 0
@@ -341,12 +352,15 @@ class _Bins:
             self._table = np.bincount(moved + below, counts, 2 * SPAN + 2).astype(np.int64)
         self._shift, self._first, self._low, self._high = shift, first, low, high
 
+    @property
+    def zeros(self) -> int:
+        return int(self._table[0] + self._table[SPAN + 1]) if len(self._table) else 0
+
     def sketch(self) -> Sketch:
-        zeros = 0
+        zeros = self.zeros
         if not len(self._table):
             keys, counts = np.empty(0, np.int64), np.empty(0, np.int64)
         else:
-            zeros = int(self._table[0] + self._table[SPAN + 1])
             negative = np.flatnonzero(self._table[SPAN + 2 :])[::-1]
             positive = np.flatnonzero(self._table[1 : SPAN + 1])
             keys = np.concatenate([-(negative + self._first + 2), positive + self._first + 2])
@@ -359,10 +373,6 @@ class _Bins:
 
 def _bits(value: float) -> int:
     return int(np.float64(value).view(np.int64))
-
-
-def _float(bits: int) -> float:
-    return float(np.int64(bits).view(np.float64))
 
 
 class CategoryTally:
