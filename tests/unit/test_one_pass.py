@@ -155,6 +155,18 @@ def test_columns_looked_at_apart_tell_what_they_tell_together(tmp_path, monkeypa
     assert found[0][0].accepted == (len(contract.columns) == 5)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("a", "a.b"), ("a.b", "a"), ("a.b", "a.c"), ("", "."), ("a.", "a"), ("a..b", "é.\n"), ("x", "X")],
+)
+def test_columns_of_odd_names_are_told_apart(tmp_path, monkeypatch, names):
+    monkeypatch.setattr("refit.rows.FEW_ROWS", 0)
+    path = file(tmp_path / "a", {names[0]: [1.0, 2.0], names[1]: [3.0, 5.0]})
+    contract = Contract(tuple(Column(name, NUMBER) for name in names), names[0])
+    verdict = validate_file(path, contract)
+    assert {name: each.mean for name, each in verdict.profile.columns.items()} == {names[0]: 1.5, names[1]: 4}
+
+
 def test_of_several_faults_always_the_first_in_the_file_is_told(tmp_path, monkeypatch):
     """Whichever thread comes first."""
     monkeypatch.setattr("refit.rows.FEW_ROWS", 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from refit.batches import Code
 from refit.errors import UnreadableFile
-from refit.parquet_footer import LIST_ITEMS, Footer, Pages, most_unpacked, read_footer, read_pages
+from refit.parquet_footer import LIST_ITEMS, Footer, Group, Pages, most_unpacked, read_footer, read_pages
 from refit.source import (
     BATCH_ROWS,
     CELL_BYTES,
@@ -74,7 +74,8 @@ def open_parquet(path: Path, limits: Limits) -> Source:
     _plausible(footer, size, limits)
     _narrow(schema, limits)
     text = [i for i, field in enumerate(schema) if _is_text(storage(field.type))]
-    pages = _pages(path, footer, set(text))
+    headers = _Headers(path, footer)
+    pages = headers.of_text(set(text))
     few = _by_word(text, pages)
     options["read_dictionary"] = [names[i] for i in few]
     widths = [float(_width(field.type)) for field in schema]
@@ -87,11 +88,12 @@ def open_parquet(path: Path, limits: Limits) -> Source:
         with pq.ParquetFile(path, metadata=metadata, **by_word) as file:
             for i in rest:
                 widths[i] += _text_bytes(file, footer, names[i], pages[i], limits)
+    apart = not _has_prefixes(names)
     parts = []
     for groups in _together(footer, PART_ROWS):
         rows = sum(footer.groups[i].rows for i in groups)
-        reader = _Reader(path, metadata, options, groups, rows, names, widths, limits)
-        parts.append(Part(rows, reader.batches, reader.columns))
+        reader = _Reader(path, metadata, options, headers, groups, rows, names, widths, limits)
+        parts.append(Part(rows, reader.batches, reader.columns if apart else None))
     return Source("parquet", names, footer.rows, pieces=tuple(parts))
 
 
@@ -137,41 +139,57 @@ def _plausible(footer: Footer, size: int, limits: Limits) -> None:
         raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
 
 
-def _pages(path: Path, footer: Footer, text: set[int]) -> dict[int, list[Pages]]:
-    """What the pages of the columns of text are.
+class _Headers:
+    """The headers of a file's pages, read as far as they are needed.
 
-    Refuses a wrong number of rows, and pages that would unpack to more than memory holds.
+    Refuses pages that would unpack to more than memory holds, all columns together.
     """
-    held = 0.0
-    found: dict[int, list[Pages]] = {i: [] for i in text}
-    if not footer.rows:
-        return found
-    with FileIO(path) as file:  # neither a map, whose pages would stay resident, nor a buffer
-        size = file.seek(0, io.SEEK_END)
-        for group in footer.groups:
-            if not group.rows:
-                continue
-            # One column tells whether the footer's rows are those of the pages; else Arrow would drop the rest.
-            smallest = min(group.chunks, key=lambda chunk: chunk.packed, default=None)
-            most = [most_unpacked(chunk) for chunk in group.chunks]
-            large = sum(most) > HELD_BYTES
-            here = 0.0
-            for i, chunk in enumerate(group.chunks):
-                if i not in text and chunk is not smallest and not large:
-                    here += most[i]
-                    continue
-                pages = read_pages(file, size, chunk)
-                here += pages.page + pages.dictionary * (WORDS_TIMES if i in text else 1)
+
+    def __init__(self, path: Path, footer: Footer) -> None:
+        self.path, self.footer = path, footer
+        self.most = max(HELD_BYTES, HELD_OF_EACH * footer.leaves)
+        # Bytes that the columns of a group unpack to at a time; None: their headers must tell.
+        self.held = [self._bounds(group) for group in footer.groups]
+
+    def _bounds(self, group: Group) -> list[float | None]:
+        bounds = [most_unpacked(chunk) for chunk in group.chunks]
+        return [None] * len(bounds) if sum(bounds) > HELD_BYTES else [*bounds]
+
+    def read(self, group: int, columns: Iterable[int], text: bool) -> dict[int, Pages]:
+        """Those of some columns of a group, which are all of text, or none."""
+        found, held = {}, self.held[group]
+        with FileIO(self.path) as file:  # neither a map, whose pages would stay resident, nor a buffer
+            size = file.seek(0, io.SEEK_END)
+            for i in columns:
+                found[i] = pages = read_pages(file, size, self.footer.groups[group].chunks[i])
                 if pages.largest > PAGE_BYTES:
                     message = f"A page of the Parquet file unpacks to {pages.largest} bytes, at most {PAGE_BYTES} are allowed; write smaller pages."
                     raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
-                if i in text:
+                held[i] = pages.page + pages.dictionary * (WORDS_TIMES if text else 1)
+        here = sum(each or 0 for each in held)
+        if here > self.most:
+            message = f"The pages of the Parquet file's columns unpack to {here:.0f} bytes at a time, at most {self.most} are allowed; write smaller pages."
+            raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
+        return found
+
+    def of_text(self, text: set[int]) -> dict[int, list[Pages]]:
+        """What the pages of the columns of text are; refuses a wrong number of rows, too."""
+        found: dict[int, list[Pages]] = {i: [] for i in text}
+        for group, each in enumerate(self.footer.groups):
+            if each.rows:
+                for i, pages in self.read(group, text, True).items():
                     found[i].append(pages)
-            held = max(held, here)
-    if held > (allowed := max(HELD_BYTES, HELD_OF_EACH * footer.leaves)):
-        message = f"The pages of the Parquet file's columns unpack to {held:.0f} bytes at a time, at most {allowed} are allowed; write smaller pages."
-        raise UnreadableFile(message, Code.UNPACKS_TOO_LARGE)
-    return found
+                # One column tells whether the footer's rows are those of the pages; else Arrow would drop the rest.
+                smallest = min(range(len(each.chunks)), key=lambda i: each.chunks[i].packed, default=None)
+                if smallest is not None and smallest not in text:
+                    self.read(group, [smallest], False)
+        return found
+
+    def check(self, groups: Iterable[int], columns: Iterable[int]) -> None:
+        """Read those that must tell, and were not read, before the columns are."""
+        for group in groups:
+            if missing := [i for i in columns if self.held[group][i] is None]:
+                self.read(group, missing, False)
 
 
 def _by_word(text: list[int], pages: dict[int, list[Pages]]) -> list[int]:
@@ -259,6 +277,12 @@ def _together(footer: Footer, most: int) -> Iterator[list[int]]:
         yield groups
 
 
+def _has_prefixes(names: Sequence[str]) -> bool:
+    """Whether Arrow would read more than a column when asked for it by name: "a.b" lies under "a", it thinks."""
+    known = set(names)
+    return any(name[:i] in known for name in names for i, sign in enumerate(name) if sign == ".")
+
+
 def _batch_rows(most: int, widths: Sequence[float]) -> int:
     """Rows of a batch of columns whose values take so many bytes."""
     return int(max(64, min(most, BATCH_BYTES // max(1.0, sum(widths)))))
@@ -278,6 +302,7 @@ class _Reader:
         path: Path,
         metadata: pq.FileMetaData,
         options: dict[str, object],
+        headers: _Headers,
         groups: list[int],
         rows: int,
         names: tuple[str, ...],
@@ -285,15 +310,18 @@ class _Reader:
         limits: Limits,
     ) -> None:
         self.path, self.metadata, self.options, self.groups, self.rows = path, metadata, options, groups, rows
-        self.names, self.widths, self.limits = names, widths, limits
+        self.headers, self.names, self.widths, self.limits = headers, names, widths, limits
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        return self._read(None, self.names, _batch_rows(BATCH_ROWS, self.widths))
+        self.headers.check(self.groups, range(len(self.names)))
+        yield from self._read(None, self.names, _batch_rows(BATCH_ROWS, self.widths))
 
     def columns(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The columns of these names, each of which is the name of one."""
-        widths = [self.widths[self.names.index(name)] for name in names]
-        return self._read(list(names), names, _batch_rows(COLUMN_ROWS, widths))
+        places = [self.names.index(name) for name in names]
+        self.headers.check(self.groups, places)
+        widths = [self.widths[i] for i in places]
+        yield from self._read(list(names), names, _batch_rows(COLUMN_ROWS, widths))
 
     def _read(
         self, wanted: list[str] | None, names: Sequence[str], batch_rows: int
@@ -309,7 +337,7 @@ class _Reader:
                 if seen > self.rows:
                     break
                 if wanted:
-                    batch = batch.select(wanted)  # Arrow gives what lies under a name too: "a.b" for "a"
+                    batch = batch.select(wanted)  # Arrow gives them in the file's order
                 for name, values in zip(names, batch.columns, strict=True):
                     self._look(name, values)
                 gathered.append(batch)

@@ -36,10 +36,10 @@ def look_at(
 
     `excluded` are positions of rows to leave out, rising; `keyed`: also tell which keys come again.
     """
-    rows = [source.rows for source in sources]
-    counted = sum(each for each in rows if each is not None)
+    counted = sum(source.rows or 0 for source in sources)
     _check_rows(counted, task.limits.max_rows)
-    if columns and None not in rows and counted > FEW_ROWS:
+    separable = all(part.columns for source in sources for part in source.parts())
+    if columns and separable and counted > FEW_ROWS:
         try:
             return _apart(task, sources, columns, excluded, keyed)
         except (RowsBelongTogether, UnreadableFile):

@@ -35,8 +35,8 @@ class NotAsTyped(Exception):
 class Part:
     """Rows in a piece; may be read more than once, and on several threads.
 
-    `rows` is None where their number is not known beforehand. Of Parquet `columns` reads
-    those of the given names only, in that order.
+    `rows` is None where their number is not known beforehand. `columns` reads those of the
+    given names only, in that order; None where that cannot be done.
     """
 
     rows: int | None
