@@ -126,6 +126,9 @@ class Writer:
         """The number of a chunk of so many rows, after those that were opened before."""
         sizes = [_padded(rows * int(kind[1])) for _, _, kind in self._columns]
         begins = self._take(sum(sizes))
+        if sum(sizes) and hasattr(os, "posix_fallocate"):  # macOS has none
+            # Writing far beyond the end of a file is slow, and a full disk is better known at once.
+            os.posix_fallocate(self._file.fileno(), begins, sum(sizes))
         following = [begins + before for before in accumulate([0, *sizes[:-1]])]
         self._chunks.append(_Chunk(rows, begins, following, [0] * len(sizes)))
         return len(self._chunks) - 1
