@@ -436,6 +436,17 @@ def test_damaged_pages_are_noticed(tmp_path):
     assert refusal(tmp_path, bytes(data)).code == Code.UNREADABLE
 
 
+def test_a_place_in_the_dictionary_that_does_not_exist_is_noticed(tmp_path):
+    """Arrow reads what lies behind the last word, or beyond the memory."""
+    schema = pa.schema([pa.field("v", pa.string(), nullable=False), ("y", pa.int64())])
+    table = pa.table({"v": ["a"] * 1000 + ["b", "c"], "y": range(1002)}, schema)
+    data = parquet(table, compression="none", data_page_version="1.0")
+    run = b"\x02\xd0\x0f\x00"  # two bits a place, a thousand times the first
+    assert data.count(run) == 1
+    assert len(rows(tmp_path, data)) == 1002
+    assert refusal(tmp_path, data.replace(run, b"\x02\xd0\x0f\x03")).code == Code.UNREADABLE
+
+
 # --- odd, but valid
 
 ODD = {
