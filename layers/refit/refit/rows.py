@@ -101,7 +101,7 @@ class _Queue:
     """Columns that wait for a thread, each with its next part."""
 
     def __init__(self, parts: Sequence[tuple[Source, Part, int]], units: Sequence[Inspection]) -> None:
-        self.parts, self.stopped = parts, False
+        self.parts, self.units, self.stopped = parts, units, False
         self.waiting: SimpleQueue[tuple[Inspection, int]] = SimpleQueue()
         for unit in units if parts else ():
             self.waiting.put((unit, 0))
@@ -122,6 +122,8 @@ class _Queue:
                 self._look(unit, *self.parts[i])
                 if i + 1 < len(self.parts):
                     self.waiting.put((unit, i + 1))
+                    if unit is self.units[-1]:
+                        pa.default_memory_pool().release_unused()  # what this part has freed
         except Empty:
             return
         except BaseException:
