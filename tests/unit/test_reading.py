@@ -428,6 +428,19 @@ def test_nothing_is_left_beside_the_upload(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["upload"]
 
 
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def test_damaged_files_leave_nothing_in_the_memory(tmp_path, pack):
+    """A function that lives for days reads many of them."""
+    data = pack(b"v,y\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(1000)))
+    refusal(tmp_path, data[: len(data) // 2])
+    tracemalloc.start()
+    for _ in range(20):
+        refusal(tmp_path, data[: len(data) // 2])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 300_000
+
+
 def test_damaged_pages_are_noticed(tmp_path):
     """A flipped bit within a page would else be a wrong number that nobody sees."""
     table = pa.table({"v": np.arange(1000.0), "y": np.arange(1000.0)})

@@ -107,7 +107,8 @@ def unpacked(path: Path, packing: str | None, size: int = BLOCK) -> Generator[by
                 yield chunk
             return
         with pa.CompressedInputStream(pa.PythonFile(file, "r"), packing) as stream:
-            while chunk := stream.read(size):
+            # read() would keep the memory of a chunk for ever when it raises.
+            while chunk := stream.read_buffer(size).to_pybytes():
                 yield chunk
 
 
