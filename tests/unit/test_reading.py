@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
