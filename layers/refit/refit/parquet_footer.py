@@ -137,29 +137,11 @@ class _Reader:
             raise _Damaged
         self.cost += _STRUCT
         found: dict[tuple[int, int], Any] = {}
-        value: Any
-        data, at, number = self.data, self.at, 0
-        while head := data[at]:
-            at += 1
+        number = 0
+        while head := self.head():
+            number = number + (head >> 4) if head >> 4 else self.integer()
             kind = head & 15
-            if head >> 4:
-                number += head >> 4
-            else:
-                self.at = at
-                number, at = self.integer(), self.at
-            # Most are short: without a call, for a file has thousands of pages.
-            if kind in (I32, I64) and (byte := data[at]) < 128:
-                value, at = (byte >> 1) ^ -(byte & 1), at + 1
-            elif kind == BINARY and (byte := data[at]) < 128 and byte < len(data) - at:
-                value, at = data[at + 1 : at + 1 + byte], at + 1 + byte
-                self.cost += byte
-            elif kind in (1, 2):
-                value = kind == 1
-            else:
-                self.at = at
-                value, at = self.value(kind, depth), self.at
-            found[number, kind] = value
-        self.at = at + 1
+            found[number, kind] = kind == 1 if kind in (1, 2) else self.value(kind, depth)
         return found
 
     def head(self) -> int:

@@ -8,8 +8,9 @@ wrong in one column leaves the row out of all.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
@@ -80,7 +81,7 @@ class _Shard:
 def _apart(
     task: Task, sources: Sequence[Source], columns: Sequence[Column], excluded: np.ndarray, keyed: bool
 ) -> tuple[Found, Repeats | None]:
-    """Raises RowsBelongTogether when it turns out that columns cannot be looked at apart."""
+    """Raises RowsBelongTogether when it turns out that columns cannot be looked at apart, and UnreadableFile."""
     repeats = Repeats(task.folder) if keyed else None
     keys = [column for column in columns if keyed and column.name in task.contract.keys]
     # What takes longest comes first, lest one thread waits for it at the end.
@@ -89,7 +90,7 @@ def _apart(
         parts = [(s, part, shard.chunk(part.rows or 0)) for s in sources for part in s.parts()]
         units = [Inspection(task, keys, repeats, excluded, shard.writer, alone=True)] if keys else []
         units += [Inspection(task, [each], None, excluded, shard.writer, alone=True) for each in rest]
-        _Queue(parts, units).work()
+        _share(parts, units)
         ended = [unit.end() for unit in units]
         of = {name: found for each in ended for name, found in each.columns.items()}
         found = Found({c.name: of[c.name] for c in columns}, ended[0].rows, left_out=ended[0].left_out)
@@ -97,43 +98,36 @@ def _apart(
     return found, repeats
 
 
-class _Queue:
-    """Columns that wait for a thread, each with its next part."""
+def _share(parts: Sequence[tuple[Source, Part, int]], units: Sequence[Inspection]) -> None:
+    """Look at all parts by all units on THREADS threads; each unit takes its parts in their order."""
+    waiting: SimpleQueue[tuple[Inspection, int]] = SimpleQueue()
+    for unit in units:
+        waiting.put((unit, 0))
+    stopped = threading.Event()
 
-    def __init__(self, parts: Sequence[tuple[Source, Part, int]], units: Sequence[Inspection]) -> None:
-        self.parts, self.units, self.stopped = parts, units, False
-        self.waiting: SimpleQueue[tuple[Inspection, int]] = SimpleQueue()
-        for unit in units if parts else ():
-            self.waiting.put((unit, 0))
-
-    def work(self) -> None:
-        with ThreadPoolExecutor(THREADS) as pool:
-            threads = [pool.submit(self._thread) for _ in range(THREADS)]
+    def work() -> None:
+        while not stopped.is_set():
             try:
-                for thread in threads:
-                    thread.result()
-            finally:
-                self.stopped = True
+                unit, i = waiting.get_nowait()
+            except Empty:
+                return
+            source, part, chunk = parts[i]
+            assert part.columns is not None
+            for batch in part.columns([column.name for column in unit.columns]):
+                unit.look_at(batch, range(len(unit.columns)), source, chunk)
+            if i + 1 < len(parts):
+                waiting.put((unit, i + 1))
+                if unit is units[-1]:
+                    pa.default_memory_pool().release_unused()  # what this part has freed
 
-    def _thread(self) -> None:
+    with ThreadPoolExecutor(THREADS) as pool:
+        threads = [pool.submit(work) for _ in range(THREADS)]
         try:
-            while not self.stopped:
-                unit, i = self.waiting.get_nowait()
-                self._look(unit, *self.parts[i])
-                if i + 1 < len(self.parts):
-                    self.waiting.put((unit, i + 1))
-                    if unit is self.units[-1]:
-                        pa.default_memory_pool().release_unused()  # what this part has freed
-        except Empty:
-            return
-        except BaseException:
-            self.stopped = True
-            raise
-
-    def _look(self, unit: Inspection, source: Source, part: Part, chunk: int) -> None:
-        assert part.columns is not None
-        for batch in part.columns([column.name for column in unit.columns]):
-            unit.look_at(batch, range(len(unit.columns)), source, chunk)
+            wait(threads, return_when=FIRST_EXCEPTION)
+        finally:
+            stopped.set()
+    for thread in threads:
+        thread.result()
 
 
 # ---------------------------------------------------------------- all columns of a batch

@@ -30,9 +30,7 @@ from refit.profile import (
 )
 from refit.shard import Shard, hash_words, packed
 
-BLOCK = (
-    1 << 16
-)  # values that are counted together: they stay in a core's cache, and each call costs something
+BLOCK = 1 << 16  # values that are counted together: so many stay in a core's cache
 TOGETHER = 1 << 15  # whole numbers that lie so close are counted one by one
 MAX_WORDS = 100_000  # whose counts are kept, and
 MAX_BYTES = 16 << 20  # of them; beyond that rows are counted by hash only
