@@ -9,6 +9,7 @@ from refit.aws import keys, messages
 from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
 from refit.errors import ApprovalGiven, ApprovalRejected, ArtifactError, ChampionMoved
+from refit.prose import counted, signed
 from refit.records import Approval, ApprovalStatus
 
 # What the event says: not the token, which is for the registry alone, and nothing of an answer.
@@ -86,7 +87,7 @@ def request(message: messages.RunMessage, event: Any, app: App) -> Approval:
 def losing(slices: Any) -> tuple[str, ...]:
     """The slices on which the version is worse than the champion, the worst first."""
     found = sorted((each["gain"], each["name"], each["rows"]) for each in slices if (each["gain"] or 0) < 0)
-    return tuple(f"{name} ({rows} rows): {gain:+.4f}" for gain, name, rows in found[:SLICES])
+    return tuple(f"{name} ({counted(rows, 'row')}): {signed(gain)}" for gain, name, rows in found[:SLICES])
 
 
 def refuse_answered(before: Approval) -> None:

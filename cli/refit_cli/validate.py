@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from refit import manifest, times
-from refit.batches import Outcome, Reason
+from refit.batches import Outcome, Reason, condensed
 from refit.contract import Contract
 from refit.errors import UnreadableFile
 from refit.models import ModelSpec
 from refit.profile import CategoryProfile, ColumnProfile, Profile, from_json, merge, to_json
+from refit.prose import counted
 from refit.validation import Verdict, validate_file
 from refit_cli.usage import UsageError
 
@@ -106,15 +107,15 @@ def text(verdict: Verdict, spec: ModelSpec, compared: Profile | None) -> str:
         share = f", {verdict.bad_rows} more are left out"
     period = verdict.profile.period if verdict.profile else None
     when = f", {period[0][:10]} to {period[1][:10]}" if period else ""
-    lines = [f"{outcome(verdict).value}: {verdict.rows} rows{share}{when}"]
+    lines = [f"{outcome(verdict).value}: {counted(verdict.rows, 'row')}{share}{when}"]
     lines += [f"  {reason.code}: {reason.message}" for reason in verdict.reasons]
-    notes = [*verdict.warnings, *verdict.coercions]
+    notes = condensed([*verdict.warnings, *verdict.coercions])
     if notes:
         lines += ["notes:", *(f"  {reason.code}: {reason.message}" for reason in notes)]
     if compared and verdict.profile:
         found = drift(compared, verdict.profile, spec)
         moved = [column for column in found["columns"] if column["column"] in found["drifted"]]
-        lines += [f"drift: {len(found['drifted'])} columns" if moved else "drift: none"]
+        lines += [f"drift: {counted(len(found['drifted']), 'column')}" if moved else "drift: none"]
         lines += [f"  {column['message']}" for column in moved]
     if verdict.profile and verdict.profile.columns:
         lines += ["", *table(verdict.profile, spec.contract)]

@@ -8,9 +8,10 @@ from typing import Any
 
 from refit.aws import inputs, keys, pruning
 from refit.aws.runtime import App, utc_now
-from refit.batches import Upload, effective
+from refit.batches import Code, Upload, effective
 from refit.drift import BUDGET, batches_a_year, false_alarms_a_year
 from refit.models import ModelSpec
+from refit.prose import counted
 from refit.records import Approval, ApprovalStatus, Tick
 
 
@@ -221,7 +222,7 @@ def refusal_text(refusal: dict[str, Any]) -> str:
 
 def tick_text(tick: Tick) -> str:
     found = ", ".join(f"{model} {what}" for model, what in sorted(tick.models.items()))
-    return f"last tick    {tick.at}: {found}; {tick.swept} uploads that no event told of"
+    return f"last tick    {tick.at}: {found}; {counted(tick.swept, 'upload')} that no event told of"
 
 
 def stray_text(upload: dict[str, Any]) -> str:
@@ -233,7 +234,11 @@ def history_text(history: dict[str, Any]) -> str:
     lines: list[tuple[str, str]] = []
     for each in history["uploads"]:
         name = each["key"].split("/", 2)[-1]
-        what = f"{each['rows']} rows" if each["outcome"] == "accepted" else _reasons(each["reasons"])
+        accepted = each["outcome"] == "accepted"
+        what = counted(each["rows"], "row") if accepted else _reasons(each["reasons"])
+        notes = dict.fromkeys(note["code"] for note in each["warnings"] if note["code"] != Code.COERCED)
+        if accepted and notes:
+            what += f", noted: {', '.join(notes)}"
         if each["duplicate_of"]:
             what += f", the same content as {each['duplicate_of']}"
         if each["retracted"]:
@@ -288,7 +293,7 @@ def drift_text(drift: dict[str, Any]) -> str:
     drifted, seasonal = drift["drifted"], drift.get("seasonal", [])
     told = {each["column"]: each["message"] for each in drift["columns"]}
     text = "; ".join(told.get(name, name) for name in drifted[:3]) or "no column drifted"
-    text += f"; and {len(drifted) - 3} more columns" if len(drifted) > 3 else ""
+    text += f"; and {counted(len(drifted) - 3, 'more column')}" if len(drifted) > 3 else ""
     return text + (f"; as a year ago: {', '.join(seasonal)}" if seasonal else "")
 
 

@@ -104,7 +104,7 @@ def test_drift_is_there_when_there_is_something_to_compare_with(run, tmp_path, g
     (tmp_path / "profile.json").write_text(json.dumps(json.loads(printed)["profile"]))
     for name in ("printed.json", "profile.json"):
         _, out, _ = run(tmp_path / "moved.parquet", "--reference", tmp_path / name)
-        assert "\ndrift: 1 columns\n  distance: " in out
+        assert "\ndrift: 1 column\n  distance: " in out
     _, out, _ = run(tmp_path / "before.parquet", "--reference", tmp_path / "before.parquet")
     assert "\ndrift: none\n" in out
 

@@ -126,7 +126,7 @@ def test_drift_starts_a_run_and_its_absence_does_not(stack):
     other = stack.upload("2013-03.parquet", flights(400, month=3))
     moved = stack.call("request_retraining", drift_checked(stack, other, drifted=["distance: moved"]))
     assert (moved["answer"], moved["run_id"]) == ("retrain", RUN_2)
-    assert "drift in 1 columns: distance: moved" in moved["reasons"]
+    assert "drift in 1 column: distance: moved" in moved["reasons"]
 
 
 def test_a_hold_makes_every_knock_wait_until_it_ends(stack, data):

@@ -138,8 +138,8 @@ def test_a_turn_by_the_tick_keeps_what_the_knock_knew(stack):
         stack.tick()
     (knock,) = knocks(stack, "pending")
     assert knock.reasons == (
-        "drift in 1 columns: distance moved",
-        f"pending since {event['time']}: 1 columns drifted",
+        "drift in 1 column: distance moved",
+        f"pending since {event['time']}: 1 column drifted",
         "400 new rows",
     )
 

@@ -15,6 +15,7 @@ from refit.errors import AwsUnavailable
 from refit.profile import from_json
 from refit.shard import load
 from refit.validation import Code
+from refit_cli.view import history, history_text
 
 FAILED = {"batchItemFailures": [{"itemIdentifier": sample("validate")["Records"][0]["messageId"]}]}
 DONE = {"batchItemFailures": []}
@@ -76,6 +77,14 @@ def test_the_rows_of_a_bad_upload_are_listed_beside_its_reasons(stack):
         ["4", "out_of_range", "distance"],
         ["71", "out_of_range", "distance"],
     ]
+
+
+def test_the_history_names_what_was_noted_of_an_accepted_upload_but_not_every_conversion(stack):
+    upload = stack.upload("odd.csv", csv(flights(100).assign(carrier=[f"C{i}" for i in range(100)])))
+    assert upload.outcome is Outcome.ACCEPTED
+    assert Code.COERCED in {note.code for note in upload.warnings}
+    (line,) = history_text(history(stack.app, "flights")).splitlines()
+    assert line.endswith("upload     odd.csv accepted: 100 rows, noted: too_many_categories")
 
 
 def test_bytes_that_are_no_table_are_quarantined(stack):

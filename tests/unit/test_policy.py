@@ -191,7 +191,7 @@ def test_an_alarm_and_an_interval_are_reason_enough_where_there_are_new_rows(tri
 
 def test_an_alarm_and_drift_are_both_told():
     found = decide(knock(Trigger.ALARM, drifted=("x moved",)), state(), SPEC, NOW)
-    assert found.reasons == ("drift in 1 columns: x moved", "because I say so", "1500 new rows")
+    assert found.reasons == ("drift in 1 column: x moved", "because I say so", "1500 new rows")
 
 
 @given(
@@ -366,7 +366,7 @@ def test_drift_right_after_a_run_waits_for_rows_and_longer_after_runs_that_gaine
     found = decide(drifted, after(2399, tried(20000)), SPEC, NOW)
     assert found.answer is Answer.SKIP
     assert found.reasons[:2] == (
-        "drift in 1 columns: a: moved",
+        "drift in 1 column: a: moved",
         "2399 rows since run-1, 2400 are waited for",
     )
     assert decide(drifted, after(2400, tried(20000)), SPEC, NOW).answer is Answer.RETRAIN

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from refit.aws import keys
 from refit.aws.runtime import App
-from refit.batches import Outcome, Upload
+from refit.batches import Outcome, Upload, condensed
 from refit.errors import RefitError
 from refit.policy import Trigger
 from refit.records import Answered, Change, Generation, Quality, Run, RunStatus, Slot
@@ -229,7 +229,7 @@ class Story:
         with self.screen.doing(f"{name}: validating"):
             upload = month.upload = self.drop(name, content)
         say(f"\n{name}  {upload.rows:,} rows {upload.outcome}, {len(content) / 1e6:.1f} MB", "bold")
-        for reason in [*upload.reasons, *upload.warnings]:
+        for reason in [*upload.reasons, *condensed(upload.warnings)]:
             say(f"  {'reason' if upload.reasons else 'note':<9} [{reason.code}] {reason.message}")
         if upload.outcome is not Outcome.ACCEPTED:
             return month
@@ -239,7 +239,7 @@ class Story:
             )
             month.drift = _of_batch(registry.drifts(MODEL), upload.batch_id)
         assert month.answered is not None
-        say(f"  drift     {_drift_text(month.drift)}")
+        say(f"  drift     {view.drift_text(month.drift) if month.drift else 'nothing to compare with yet'}")
         say(f"  data      {month.answered.answer}: {'; '.join(month.answered.reasons)}")
         if champion:
             self.quality(month, champion.version)
@@ -430,17 +430,6 @@ def _idle(slot: Slot) -> bool:
 
 def _accepted(months: list[Month]) -> int:
     return sum(bool(month.upload and month.upload.outcome is Outcome.ACCEPTED) for month in months)
-
-
-def _drift_text(drift: dict[str, Any] | None) -> str:
-    if drift is None:
-        return "nothing to compare with yet"
-    if not drift["drifted"]:
-        return "none"
-    told = {column["column"]: column["message"] for column in drift["columns"]}
-    shown = "; ".join(told[name] for name in drift["drifted"][:3] if name in told)
-    more = len(drift["drifted"]) - 3
-    return shown + (f"; and {more} more columns" if more > 0 else "")
 
 
 def _row(month: Month) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+NAMED = 3  # columns in a condensed reason
+
 
 class Outcome(StrEnum):
     """Where an upload ends; each upload has exactly one."""
@@ -67,6 +69,20 @@ class Reason:
     message: str
     column: str | None = None
     count: int | None = None
+
+
+def condensed(reasons: Iterable[Reason]) -> list[Reason]:
+    """Reasons as people want to read them: of many conversions, which of a CSV are all columns, one that names some."""
+    told: list[Reason] = []
+    converted: list[Reason] = []
+    for reason in reasons:
+        (converted if reason.code == Code.COERCED else told).append(reason)
+    if len(converted) < 2:
+        return told + converted
+    named = ", ".join(repr(reason.column) for reason in converted[:NAMED])
+    more = f" and {len(converted) - NAMED} more" if len(converted) > NAMED else ""
+    message = f"{len(converted)} columns read as the types of the contract, nothing was lost: {named}{more}."
+    return [*told, Reason(Code.COERCED, message, count=sum(reason.count or 0 for reason in converted))]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from refit.contract import ColumnType
 from refit.metrics import METRICS, Task, score
 from refit.models import Gates
+from refit.prose import signed
 from refit.records import TESTED_LOW
 from refit.shard import Shard
 
@@ -481,7 +482,7 @@ def _baseline(value: float, trivial: Mapping[str, float]) -> Gate:
 def _gain(gain: float, low: float | None, high: float | None, confidence: float, margin: float) -> Gate:
     if low is None or high is None:
         return Gate("gain", False, "the gain's interval is not defined: too many draws lack a class")
-    text, passed = f"gain {gain:+.4f}, {confidence:.0%} sure of {low:+.4f}", low > margin
+    text, passed = f"gain {signed(gain)}, {confidence:.0%} sure of {signed(low)}", low > margin
     if margin < 0:
         word = "no" if passed else "not surely no"
         return Gate("gain", passed, f"{text}, {word} loss beyond the {-margin:.4f} that a refresh may lose")

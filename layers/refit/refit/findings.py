@@ -12,6 +12,7 @@ from refit.batches import Code, Reason
 from refit.contract import NUMERIC, Column, ColumnType, Contract
 from refit.inspection import ColumnFound, Found, Task
 from refit.profile import CategoryProfile, ColumnProfile, NumberProfile, Profile, iso
+from refit.prose import counted
 from refit.tally import CategoryTally, NumberTally
 
 ENOUGH_LABELS = 50  # from which labels that are all the same are no accident
@@ -30,7 +31,8 @@ class Finding:
 def of_column(column: Column, found: ColumnFound, rows: int) -> Iterator[Finding]:
     name = column.name
     if found.wrong:
-        message = f"{found.wrong} values of {name!r} are no {column.type}; correct them or leave them empty."
+        values = counted(found.wrong, "value")
+        message = f"{values} of {name!r} cannot be read as {column.type}; correct, or leave empty."
         yield Finding(Reason(Code.WRONG_TYPE, message, name, found.wrong), True, True)
     share = found.nulls / max(1, rows)
     if share > column.nulls:
@@ -42,14 +44,14 @@ def of_column(column: Column, found: ColumnFound, rows: int) -> Iterator[Finding
     if column.type is ColumnType.CATEGORY:
         yield from _category_findings(column, found)
     if found.infinite:
-        message = f"{found.infinite} values of {name!r} are infinite; correct them or leave them empty."
+        message = f"{counted(found.infinite, 'infinite value')} in {name!r}; correct, or leave empty."
         yield Finding(Reason(Code.NOT_FINITE, message, name, found.infinite), True, True)
     if found.outside:
         low = -np.inf if column.min is None else column.min
         high = np.inf if column.max is None else column.max
         message = (
-            f"{found.outside} values of {name!r} lie outside {low:g}..{high:g}; "
-            "correct them, or widen model.toml."
+            f"{counted(found.outside, 'value')} of {name!r} outside {low:g}..{high:g}; "
+            "correct, or widen min and max in model.toml."
         )
         yield Finding(Reason(Code.OUT_OF_RANGE, message, name, found.outside), column.hard, True)
 
@@ -59,8 +61,8 @@ def _category_findings(column: Column, found: ColumnFound) -> Iterator[Finding]:
     if words and (number := words.number_of_words()) > column.max_categories:
         about = "about " if words.overflow else ""
         message = (
-            f"{name!r} has {about}{number} categories, at most {column.max_categories} are expected; "
-            "is it a key or text? Else raise max_categories in model.toml."
+            f"{name!r} has {about}{counted(number, 'category', 'categories')}, at most {column.max_categories} "
+            "expected; is it a key or text? Else raise max_categories in model.toml."
         )
         yield Finding(Reason(Code.TOO_MANY_CATEGORIES, message, name, number), column.hard)
     if words and found.unlisted:
@@ -68,8 +70,8 @@ def _category_findings(column: Column, found: ColumnFound) -> Iterator[Finding]:
         number = sum(1 for word, _ in words.words_seen() if word not in listed)
         more = "more than " if words.overflow else ""
         message = (
-            f"{found.unlisted} rows of {name!r} hold {more}{number} categories that the contract does not list; "
-            "correct them, or add them to model.toml."
+            f"{name!r} has {more}{counted(number, 'category', 'categories')} that the contract does not list, in "
+            f"{counted(found.unlisted, 'row')}; correct, or add to model.toml."
         )
         yield Finding(Reason(Code.UNKNOWN_CATEGORY, message, name, found.unlisted), column.hard, True)
 
@@ -138,7 +140,8 @@ def coercions_of(columns: Sequence[Column], found: Found) -> Iterator[Reason]:
         if coerced:
             sources = ", ".join(sorted(coerced))
             count = sum(coerced.values())
-            message = f"{count} values of {column.name!r} were read from {sources} as {column.type}; nothing was lost."
+            values = counted(count, "value")
+            message = f"{values} of {column.name!r} read from {sources} as {column.type}; nothing was lost."
             yield Reason(Code.COERCED, message, column.name, count)
 
 

@@ -12,6 +12,7 @@ from refit.errors import RefitError
 from refit.evaluation import gain_interval
 from refit.metrics import score
 from refit.models import ModelSpec
+from refit.prose import signed
 
 PARTS = (4, 2)  # a quarter and a half of the rows
 MOST_ROWS = 200_000  # of more, two more fits might take the time that the evaluation needs
@@ -117,10 +118,8 @@ def curve(
 
 def _told(fewer: int, more: int, gain: float, low: float | None, high: float | None) -> str:
     if low is None or high is None:
-        return (
-            f"{more:,} rows instead of {fewer:,}: {gain:+.4f}, with no interval: too many draws lack a class"
-        )
-    told = f"{more:,} rows instead of {fewer:,} brought {gain:+.4f} (from {low:+.4f} to {high:+.4f})"
+        return f"{more:,} rows instead of {fewer:,}: {signed(gain)}, with no interval: too many draws lack a class"
+    told = f"{more:,} rows instead of {fewer:,} brought {signed(gain)} (from {signed(low)} to {signed(high)})"
     if low > 0:
         return f"{told}: more data would still help"
     if high < 0:

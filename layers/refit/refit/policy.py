@@ -11,6 +11,7 @@ from statistics import NormalDist
 from refit import costs, schedule, times
 from refit.batches import Upload
 from refit.models import REFRESHING, ModelSpec, Training
+from refit.prose import counted
 from refit.records import TESTED_LOW
 
 # When drift or a fallen score speaks, this share of what was known is enough to look; so many usual uploads always are.
@@ -413,7 +414,7 @@ def _evidence(knock: Knock, state: State, spec: ModelSpec, new_rows: int) -> _Ev
     signal, proof, needed, fell = signal_due(state), "", 0, False
     waiting = f"{state.untried} rows since {state.last.run_id}, {signal} are waited for" if state.last else ""
     if knock.drifted and triggers.drift:
-        told = f"drift in {len(knock.drifted)} columns: " + "; ".join(knock.drifted[:3])
+        told = f"drift in {counted(len(knock.drifted), 'column')}: " + "; ".join(knock.drifted[:3])
         if state.untried >= signal:
             reasons.append(told)
         else:

@@ -11,6 +11,7 @@ from html import escape
 from typing import Any
 
 from refit import plots
+from refit.prose import signed
 
 Document = Mapping[str, Any]
 
@@ -242,7 +243,7 @@ def _slices(document: Document) -> str:
         (
             "proved worse" if each.get("worse") else "",
             plots.short(each["name"], 80),
-            f"{each['gain']:+.4f}",
+            signed(each["gain"]),
             _score(each.get("challenger_score")),
             _score(each.get("champion_score")),
             _count(each.get("rows")),
@@ -567,7 +568,9 @@ def _interval(found: Mapping[str, Any], name: str) -> str:
     value, low, high = (found.get(key) for key in (name, f"{name}_low", f"{name}_high"))
     if value is None:
         return ""
-    return f"{value:+.4f}" if low is None or high is None else f"{value:+.4f} ({low:+.4f} to {high:+.4f})"
+    return (
+        signed(value) if low is None or high is None else f"{signed(value)} ({signed(low)} to {signed(high)})"
+    )
 
 
 def _when(moment: Any) -> str:

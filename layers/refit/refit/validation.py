@@ -21,6 +21,7 @@ from refit.findings import coercions_of, of_column, of_file, profile_of
 from refit.inspection import LISTED, NO_ROWS, BadRow, Found, Task
 from refit.keys import doubled_keys
 from refit.profile import Profile
+from refit.prose import counted
 from refit.reading import Limits, NotAsTyped, Source, open_source
 from refit.rows import look_at
 
@@ -181,7 +182,7 @@ def _verdict(
         return replace(refused, reasons=tuple(reasons))
     if bad_rows:
         warnings += reasons
-        message = f"{bad_rows} rows broke hard rules and were left out; the contract tolerates them."
+        message = f"{counted(bad_rows, 'row')} that broke hard rules left out, as the contract tolerates."
         warnings.append(Reason(Code.BAD_ROWS_LEFT_OUT, message, count=bad_rows))
     target = profile.columns.get(contract.target)
     if target is not None and target.rows == target.nulls:

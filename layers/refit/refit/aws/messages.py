@@ -13,6 +13,7 @@ from refit.aws.bus import Event
 from refit.aws.runs import run_of_execution
 from refit.errors import BadMessage
 from refit.policy import Knock, Trigger
+from refit.prose import counted
 
 MAX_KEY_BYTES = 1024
 
@@ -128,7 +129,7 @@ def wakeup(event: Any) -> Knock | RunEnded | Alarm:
             knock_id=f"drift-{batch}-{version or 'none'}",
             model=_text(detail, "model"),
             trigger=Trigger.DATA,
-            reason=f"{len(drifted)} columns drifted" if drifted else "new data, no drift",
+            reason=f"{counted(len(drifted), 'column')} drifted" if drifted else "new data, no drift",
             requested_by="check_drift",
             at=at,
             drifted=tuple(str(column)[:500] for column in drifted[:20]),
