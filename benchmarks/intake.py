@@ -40,6 +40,8 @@ PACKAGES += ("evidently", "nannyml", "whylogs")
 ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "OMP_NUM_THREADS": str(THREADS),
+    "MALLOC_TRIM_THRESHOLD_": "16777216",  # as in Refit's function; the peers have it, too
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
     "POLARS_MAX_THREADS": str(THREADS),
     # What the peers would tell their makers.
     "DO_NOT_TRACK": "1",
