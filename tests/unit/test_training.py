@@ -225,7 +225,7 @@ def test_one_label_alone_is_not_enough_to_learn():
 
 def test_three_classes_are_no_binary_task():
     data = replace(dataset([False] * 50), classes=("a", "b", "c"))
-    with pytest.raises(TrainingError, match="'y' has the classes a, b, c; use multiclass"):
+    with pytest.raises(TrainingError, match="'y' has 3 classes; use multiclass"):
         fit(data, np.arange(50), SPEC)
 
 
