@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -545,6 +546,17 @@ def test_what_refit_announces_and_hears_itself_is_one_sample():
     found, checked = OUTGOING["drift-found"], OUTGOING["drift-checked"]
     assert found["detail"] == checked["detail"]
     assert found["detail"]["drifted"]
+
+
+def test_the_documented_command_asks_for_a_retraining():
+    """As a shell would read it."""
+    text = (ROOT / "docs/triggers.md").read_text()
+    (command,) = re.findall(r"(?m)^    (aws events put-events .*\n(?:     .*\n)*)", text)
+    (entry,) = json.loads(shlex.split(command)[-1])
+    sent = {"id": "i", "time": "2013-04-01T09:30:00Z", "source": entry["Source"]}
+    sent |= {"detail-type": entry["DetailType"], "detail": json.loads(entry["Detail"])}
+    knock = messages.wakeup(sent)
+    assert (knock.model, knock.reason, knock.requested_by) == ("loans", "new price list", "shop")
 
 
 def test_samples_name_nobodys_account():
