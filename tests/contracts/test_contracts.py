@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import json
 import os
@@ -66,6 +67,14 @@ DAY = 86_400
 def file_of(name):
     """TrainFunction or Train -> train."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name.removesuffix("Function")).lower()
+
+
+def load(file):
+    """The module of a function, for its constants."""
+    spec = importlib.util.spec_from_file_location(file, ROOT / f"functions/{file}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @cache
@@ -354,12 +363,8 @@ def test_the_domain_is_pure(path):
 
 # ---------------------------------------------------------------- messages
 def test_the_last_try_is_the_one_that_the_queue_allows():
-    (assigned,) = (
-        node.value.value
-        for node in ast.parse((ROOT / "functions/validate.py").read_text()).body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "LAST_TRY"
-    )
-    assert assigned == RESOURCES["IntakeQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
+    last = load("validate").LAST_TRY
+    assert last == RESOURCES["IntakeQueue"]["Properties"]["RedrivePolicy"]["maxReceiveCount"]
 
 
 def test_a_message_stays_hidden_until_its_function_has_surely_ended():
@@ -375,6 +380,24 @@ def test_a_parked_message_outlives_the_queue_it_came_from():
     kept = {name: queue["MessageRetentionPeriod"] for name, queue in of_type("SQS::Queue").items()}
     assert kept["DeadLetterQueue"] == 14 * 24 * 3600
     assert all(seconds <= kept["DeadLetterQueue"] for seconds in kept.values())
+
+
+def test_rules_of_this_account_may_send_to_every_queue_that_rules_name_and_nobody_else():
+    """By the rule's ARN, the one key that EventBridge's user guide names for queues."""
+    (policy,) = of_type("SQS::QueuePolicy").values()
+    (statement,) = resolve(policy["PolicyDocument"]["Statement"])
+    assert (statement["Effect"], statement["Action"]) == ("Allow", "sqs:SendMessage")
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Condition"] == {
+        "ArnLike": {"aws:SourceArn": f"arn:aws:events:{REGION}:{ACCOUNT}:rule/*"}
+    }
+    targets = [target for rule in of_type("Events::Rule").values() for target in rule["Targets"]]
+    named = [target["Arn"] for target in targets]
+    targets += [event["Properties"] for file in FILES for event in FUNCTIONS[file].get("Events", {}).values()]
+    named += [each["DeadLetterConfig"]["Arn"] for each in targets if "DeadLetterConfig" in each]
+    queues = {resolve({"Fn::GetAtt": [name, "Arn"]}) for name in of_type("SQS::Queue")}
+    assert set(statement["Resource"]) == {arn for arn in resolve(named) if arn in queues} == queues
+    assert sorted(resolve(policy["Queues"])) == sorted(resolve({"Ref": name}) for name in of_type("SQS::Queue"))
 
 
 @every_function
@@ -400,6 +423,16 @@ def test_the_clocks_are_those_of_the_tick_and_of_what_is_deleted_daily():
     assert clocks == [("prune", "rate(1 day)"), ("tick", {"Ref": "TickRate"})]
     rate = TEMPLATE["Parameters"]["TickRate"]
     assert re.fullmatch(rate["AllowedPattern"], rate["Default"])
+
+
+def test_the_tick_waits_out_what_validate_may_still_be_doing():
+    """One try before it tells of a parked upload, all tries of a message before it sends another."""
+    tick = load("tick")
+    assert tick.LONGEST_TRY.total_seconds() > FUNCTIONS["validate"]["Timeout"]
+    queue = RESOURCES["IntakeQueue"]["Properties"]
+    tries = queue["RedrivePolicy"]["maxReceiveCount"]
+    assert tick.SWEEP_AGAIN.total_seconds() > tries * queue["VisibilityTimeout"]
+    assert len(load("validate").BACK_OFF) == tries - 1
 
 
 def test_an_upload_is_left_to_its_own_event_before_it_is_swept():
