@@ -397,7 +397,9 @@ def test_rules_of_this_account_may_send_to_every_queue_that_rules_name_and_nobod
     named += [each["DeadLetterConfig"]["Arn"] for each in targets if "DeadLetterConfig" in each]
     queues = {resolve({"Fn::GetAtt": [name, "Arn"]}) for name in of_type("SQS::Queue")}
     assert set(statement["Resource"]) == {arn for arn in resolve(named) if arn in queues} == queues
-    assert sorted(resolve(policy["Queues"])) == sorted(resolve({"Ref": name}) for name in of_type("SQS::Queue"))
+    assert sorted(resolve(policy["Queues"])) == sorted(
+        resolve({"Ref": name}) for name in of_type("SQS::Queue")
+    )
 
 
 @every_function
