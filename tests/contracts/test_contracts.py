@@ -1003,3 +1003,15 @@ def test_every_key_of_a_contract_is_documented():
         *(field.name for field in fields(Dialect)),
     }:
         assert re.search(rf"(?m)^\|[^|]*`{name}`[^|]*\|", text), name
+
+
+LINK = re.compile(r"]\(([^)#\s]+)")
+
+
+def test_links_lead_somewhere_and_the_readme_leads_to_every_page():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in LINK.findall(page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+    pages = {f"docs/{path.name}" for path in ROOT.glob("docs/*.md")}
+    table = (ROOT / "README.md").read_text().partition("## Where things are")[2]
+    assert pages <= set(LINK.findall(table))
