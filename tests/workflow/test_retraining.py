@@ -254,3 +254,12 @@ def test_what_travels_stays_small_whatever_the_models_code_says(workflow, tmp_pa
     assert execution["error"] == "TrainingError"
     assert "full: " in execution["cause"] and "build() failed" in execution["cause"]
     assert max(workflow.payloads) < 32_000
+
+
+def test_the_words_of_an_error_do_not_grow_without_bounds(workflow):
+    workflow.before["train"] = failing(TrainingError("x" * 20_000), times=2)
+    workflow.stack.upload("2013-01.parquet", flights(400))
+    workflow.stack.ask()
+    workflow.outcome(f"flights-{RUN_1}")
+    assert len(workflow.stack.execution(f"flights-{RUN_1}")["cause"]) < 2_500
+    assert max(workflow.payloads) < 64_000
