@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
 from botocore.exceptions import BotoCoreError, ClientError
 
 from refit.aws import messages, serving
@@ -13,7 +12,7 @@ from refit.errors import ArtifactError, UnknownModel
 from refit.metrics import Task
 from refit.models import get_model
 from refit.records import Version
-from refit.training import frame_of_records
+from refit.training import frame_of_records, likeliest, said_by
 
 MAX_RECORDS = 10_000
 
@@ -46,22 +45,17 @@ def handler(event: Any, app: App) -> dict[str, Any]:
         return {**answer, "predictions": []}
     frame = frame_of_records(request.records, version.features)
     metrics.add_metric("Predictions", "Count", len(frame))
-    if Task(version.task) is Task.REGRESSION:
-        return {**answer, "predictions": [float(value) for value in estimator.predict(frame)]}
-    proba = estimator.predict_proba(frame)
+    verb = "predict" if Task(version.task) is Task.REGRESSION else "predict_proba"
+    # What it complains about may quote a record: said_by names the complaint without it.
+    found = said_by(estimator, verb, lambda: getattr(estimator, verb)(frame))
+    if verb == "predict":
+        return {**answer, "predictions": [float(value) for value in found]}
     names = version.classes
     return {
         **answer,
-        "predictions": [names[i] for i in said(proba, version.threshold)],
-        "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in proba],
+        "predictions": [names[i] for i in likeliest(found, version.threshold)],
+        "probabilities": [dict(zip(names, map(float, row), strict=True)) for row in found],
     }
-
-
-def said(proba: np.ndarray, threshold: float | None) -> list[int]:
-    """The likeliest class of each row; where there is a threshold, the second of two from it on."""
-    if threshold is not None and proba.shape[1] == 2:
-        return (proba[:, 1] >= threshold).astype(int).tolist()
-    return proba.argmax(axis=1).tolist()
 
 
 def in_service(model: str, app: App) -> Served:

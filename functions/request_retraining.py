@@ -57,6 +57,7 @@ def _of_alarm(alarm: messages.Alarm, app: App) -> list[Knock]:
 
 def answer(knock: Knock, app: App) -> dict[str, Any]:
     """Decide on a knock and act on it; a repeated knock gets the answer it was given."""
+    logger.append_keys(model=knock.model, knock_id=knock.knock_id)
     spec = get_model(app.models, knock.model)
     for _ in range(runs.ATTEMPTS):
         try:
@@ -67,7 +68,9 @@ def answer(knock: Knock, app: App) -> dict[str, Any]:
             app.bus.publish(Event.RETRAINING_DECIDED, given.told())
             app.registry.note_announced(given)
             metrics.add_metric(f"Answer{given.answer.capitalize()}", "Count", 1)
-            logger.info("answered", extra={"answer": given.answer, "reasons": list(given.reasons)})
+            # Not the reasons, which may name what is in a column: they are on record.
+            told = ("answer", "trigger", "batch_id", "run_id", "new_rows")
+            logger.info("answered", extra={name: getattr(given, name) for name in told})
         return _act(given, app)
     raise Conflict(f"no answer for {knock.knock_id}: other writers kept winning; it will be tried again")
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from refit import artifact
 from refit.aws import alarms, intake, keys, messages
-from refit.aws.bus import Event
+from refit.aws.bus import SOURCE, Event
 from refit.aws.runtime import App
 from refit.batches import Outcome
 from refit.errors import BadMessage, RefitError
@@ -20,8 +20,11 @@ from refit_cli.oracle import Breach, check
 # Invokes a function by its name in template.yaml, and waits for it when asked to.
 Invoke = Callable[[str, Any, bool], None]
 
+# What Refit tells others of and does not listen to itself.
+ANNOUNCED = frozenset(Event) - {Event.DRIFT_CHECKED, Event.RETRAINING_REQUESTED}
 HIDDEN = 300  # seconds that received messages stay with us
 DOOR = ("RequestRetrainingFunction",)
+BUS = ("the bus",)  # of what people were to be told of: the topic listens there
 OF_OBJECTS = (1, 2, 6, 13)  # promises that a missing or altered object breaks
 PEOPLE = "put right by hand; docs/promises.md says what must hold"
 
@@ -58,6 +61,8 @@ def requeue(app: App, dead_letters: str, invoke: Invoke, model: str = "") -> lis
             if receiver == "ValidateFunction":
                 app.sqs.send_message(QueueUrl=app.settings.intake_queue, MessageBody=message["Body"])
                 sent.add((letter.what, letter.version_id))
+            elif receiver in BUS:
+                app.bus.publish(Event(event["detail-type"]), event["detail"])
             else:
                 invoke(receiver, event, False)
         app.sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=message["ReceiptHandle"])
@@ -74,7 +79,7 @@ def requeue(app: App, dead_letters: str, invoke: Invoke, model: str = "") -> lis
 
 
 class Letter(NamedTuple):
-    """A dead letter: what it is in words, the functions it is for, and of what it speaks where it says so."""
+    """A dead letter: what it is in words, the functions (or the bus) it is for, and of what it speaks where it says so."""
 
     what: str
     receivers: tuple[str, ...] | None  # None: it is none that Refit sends
@@ -96,6 +101,9 @@ def understood(event: Any) -> Letter:
             return Letter(found.key, ("CheckDriftFunction", "CheckQualityFunction"), model)
         if kind == "Scheduled Event":
             return Letter(kind, ())  # the next one does what this one could not
+        if kind in ANNOUNCED and event.get("source") == SOURCE:
+            model = messages.model_of(event)
+            return Letter(f"{kind} {model}", BUS, model)
         said = messages.wakeup(event)
     except BadMessage:
         return Letter(kind, None)

@@ -3,6 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 from moto_stack import UNREACHABLE, sample
+from rows import flights
 
 from refit.errors import AwsUnavailable, BadMessage, ConfigError
 
@@ -31,6 +32,20 @@ def test_what_passes_by_itself_is_aws_unavailable(stack, error):
     ):
         stack.call("predict", sample("predict"))
     assert caught.value.__cause__ is error
+
+
+@pytest.mark.parametrize("cause", ["ThrottlingError", "ProvisionedThroughputExceeded"])
+def test_a_transaction_that_was_throttled_is_aws_unavailable(stack, cause):
+    """DynamoDB names the cause only inside of the cancellation, which the SDK does not look into."""
+    stack.upload("2013-01.parquet", flights(400))
+    error = refusal("TransactionCanceledException", 400)
+    error.response["CancellationReasons"] = [{"Code": "None"}, {"Code": cause}]
+    with (
+        stack.outage(stack.app.registry.dynamodb, "TransactWriteItems", error=error, times=1),
+        pytest.raises(AwsUnavailable),
+    ):
+        stack.ask()
+    assert stack.ask()["answer"] == "retrain"
 
 
 def test_a_permission_that_is_missing_is_not_tried_again(stack):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from moto_stack import client, sample
+from moto_stack import RESOURCES, client, sample
 from rows import flights
 
 from refit.aws import keys
@@ -94,6 +94,18 @@ def test_every_kind_of_event_finds_the_functions_that_it_is_for():
     assert understood(sample("tick"))[1] == ()
 
 
+@pytest.mark.parametrize("kind", RESOURCES["WorthKnowing"]["Properties"]["EventPattern"]["detail-type"])
+def test_what_could_not_be_told_to_people_is_told_again(stack, dead, kind):
+    """The dead letter of the rule that feeds the topic: it goes over the bus once more, as it was."""
+    event = sample(f"outgoing/{kind.lower().replace(' ', '-')}")
+    die(dead, event)
+    model = event["detail"]["model"]
+    assert requeue(stack.app, dead, Invoked(stack)) == [Requeued(f"{kind} {model}", "sent to the bus")]
+    (told,) = stack.heard(kind)
+    assert told["detail"] == event["detail"]
+    assert waiting(dead) == 0
+
+
 @pytest.mark.parametrize(
     ("named", "knocks"), [("flights", [1, 1, 0]), ("fares", [1, 1, 0]), ("species", [0, 0, 0])]
 )
@@ -129,6 +141,8 @@ def aws(kind, **detail):
         '{"detail-type": "Other"}',
         '{"detail": []}',
         aws("Retraining Requested", model="flights"),
+        aws("Champion Promoted"),
+        json.dumps(sample("outgoing/champion-promoted", source="elsewhere")),
         aws("Step Functions Execution Status Change", name="flights", status="FAILED"),
         aws("CloudWatch Alarm State Change", alarmName="refit-quality-flights"),
         aws("Object Created", object={"key": "incoming/flights/a.parquet"}),

@@ -33,6 +33,33 @@ def data(stack):
     return stack.upload("2013-01.parquet", flights(400))
 
 
+# ---------------------------------------------------------------- logs
+def test_the_log_leads_from_a_batch_to_its_run_and_holds_no_data_values(stack, logs):
+    """What drifted names categories: such words are for the record, the bus and the page."""
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    upload = stack.upload("2013-02.parquet", flights(400, month=2))
+    marker = "origin: 'marker' 2.0% -> 30.0% of the rows"
+    answer = stack.call("request_retraining", drift_checked(stack, upload, drifted=[marker]))
+    assert (answer["answer"], answer["run_id"]) == ("retrain", RUN_2)
+    assert "marker" in answer["reasons"][0]
+    lines = [each for each in map(json.loads, logs.getvalue().splitlines()) if each["message"] == "answered"]
+    assert (lines[-1]["model"], lines[-1]["batch_id"], lines[-1]["run_id"]) == (
+        "flights",
+        upload.batch_id,
+        RUN_2,
+    )
+    assert lines[-1]["knock_id"] == f"drift-{upload.batch_id}-v1"
+    assert "marker" not in logs.getvalue()
+
+
+def test_a_knock_of_an_alarm_is_logged_with_its_model(stack, data, logs):
+    stack.call("request_retraining", sample("request_retraining.alarm"))
+    (line,) = (
+        each for each in map(json.loads, logs.getvalue().splitlines()) if each["message"] == "answered"
+    )
+    assert (line["model"], line["trigger"]) == ("flights", "alarm")
+
+
 # ---------------------------------------------------------------- answers
 def test_the_first_batch_starts_the_first_run(stack, data):
     answer = stack.call("request_retraining", drift_checked(stack, data, drifted=[]))

@@ -13,7 +13,7 @@ from rows import csv, flights
 
 from refit import rowprints
 from refit.aws import keys, serving
-from refit.errors import NotEnoughData, RefitError
+from refit.errors import NotEnoughData, RefitError, TrainingError
 from refit.records import Quality
 from refit_cli.reproduce import reproduce
 
@@ -26,6 +26,17 @@ def build():
     from sklearn.preprocessing import StandardScaler
     scale = ColumnTransformer([("scale", StandardScaler(), ["departure_minute"])])
     return Pipeline([("scale", scale), ("model", SGDClassifier(loss="log_loss", eta0=0.1, learning_rate="constant"))])
+"""
+STRICT = """
+def build():
+    from sklearn.compose import ColumnTransformer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    words = ColumnTransformer(
+        [("words", OneHotEncoder(), ["carrier"]), ("minute", "passthrough", ["departure_minute"])]
+    )
+    return Pipeline([("words", words), ("model", LogisticRegression(max_iter=1000))])
 """
 
 
@@ -263,3 +274,16 @@ def test_what_was_imported_cannot_be_reproduced(stack, tmp_path):
     change = stack.imported(flights(400), tmp_path / "old.skops")
     with pytest.raises(RefitError, match="was imported; there is nothing to compare with"):
         reproduce(stack.app, spec_of(stack), change.version)
+
+
+def test_a_record_that_the_estimator_cannot_take_is_refused_by_name_and_not_quoted(stack, flights_with, logs):
+    """Nor in the words of the exception, which Lambda itself writes into the log."""
+    flights_with(STRICT)
+    stack.promoted("flights", "2013-01.parquet", flights(400))
+    known, strange = ({"departure_minute": 600, "carrier": name} for name in (None, "marker"))
+    known["carrier"] = str(flights(400)["carrier"].iloc[0])
+    assert stack.call("predict", sample("predict", records=[known]))["predictions"]
+    with pytest.raises(TrainingError, match=r"Pipeline\.predict_proba failed: ValueError") as caught:
+        stack.call("predict", sample("predict", records=[known, strange]))
+    assert "marker" not in str(caught.value) + logs.getvalue()
+    assert caught.value.__cause__ is None

@@ -22,6 +22,7 @@ from refit.training import (
     fit,
     frame_of_records,
     frame_of_shard,
+    likeliest,
     predict,
     split,
 )
@@ -225,7 +226,7 @@ def test_one_label_alone_is_not_enough_to_learn():
 
 def test_three_classes_are_no_binary_task():
     data = replace(dataset([False] * 50), classes=("a", "b", "c"))
-    with pytest.raises(TrainingError, match="'y' has the classes a, b, c; use multiclass"):
+    with pytest.raises(TrainingError, match="'y' has 3 classes; use multiclass"):
         fit(data, np.arange(50), SPEC)
 
 
@@ -331,3 +332,32 @@ def test_records_become_what_a_shard_of_the_same_values_would_be():
 @pytest.mark.parametrize("value", ["abc", None, [1], {"a": 1}, 10**400])
 def test_a_value_that_is_no_number_is_missing_not_an_error(value):
     assert frame_of_records([{"x": value}], [{"name": "x", "type": "number"}])["x"].isna().all()
+
+
+class Torn:
+    """Like an SVM, whose `predict` may name another class than its probabilities do."""
+
+    classes_ = np.array([0, 1])
+
+    def __init__(self, yes):
+        self.yes = np.array(yes)
+
+    def predict(self, frame):
+        return np.zeros(len(frame), dtype=int)
+
+    def predict_proba(self, frame):
+        return np.column_stack([1 - self.yes, self.yes])
+
+
+@pytest.mark.parametrize(("threshold", "said"), [(None, [0, 1, 1]), (0.7, [0, 0, 1])])
+def test_what_is_tested_is_the_class_that_is_served(threshold, said):
+    """The function `predict` says the likeliest class, so that is what a metric of labels is of."""
+    frame, names = pd.DataFrame({"x": [1.0, 2.0, 3.0]}), ("no", "yes")
+    found = predict(Torn([0.4, 0.6, 0.8]), frame, Task.BINARY, "label", names, names, threshold)
+    assert found.tolist() == said == likeliest(Torn([0.4, 0.6, 0.8]).predict_proba(frame), threshold).tolist()
+
+
+def test_of_probabilities_that_are_not_finite_no_class_is_the_likeliest():
+    frame, names = pd.DataFrame({"x": [1.0, 2.0]}), ("no", "yes")
+    with pytest.raises(TrainingError, match="probabilities that are not finite"):
+        predict(Torn([0.4, np.nan]), frame, Task.BINARY, "label", names, names)

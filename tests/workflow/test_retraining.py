@@ -1,13 +1,16 @@
 """The real state machine, statemachine/retraining.asl.json, under moto's interpreter."""
 
 import json
+import shutil
 
 import pytest
-from moto_stack import sample
+from moto_stack import MODELS, sample
 from moto_workflow import failing
 from rows import fares, flights, species
 
 from refit.aws import keys
+from refit.aws.runtime import app_of
+from refit.aws.settings import Settings
 from refit.errors import AwsUnavailable, TrainingError
 from refit.records import Change, Generation, RunStatus
 from refit_cli.actions import resume, rollback
@@ -234,6 +237,23 @@ def test_what_travels_stays_small_however_many_batches_there_are(workflow):
     )  # the list of inputs grows with every batch, the messages do not
     assert 0 < max(len(output), *workflow.payloads) < 4_000
     assert json.loads(output)["promotion"]["version"] == "v1"
+
+
+def test_what_travels_stays_small_whatever_the_models_code_says(workflow, tmp_path, monkeypatch):
+    """Each candidate brings the words of its failure along, and those are as long as others made them."""
+    shutil.copytree(MODELS, tmp_path / "models")
+    (tmp_path / "models/flights/model.py").write_text(
+        'def build():\n    raise ValueError("\N{SNOWMAN}" * 100_000)\n'
+    )
+    monkeypatch.setenv("REFIT_MODELS_DIR", str(tmp_path / "models"))
+    workflow.stack.app = app_of(Settings.from_env())
+    workflow.stack.upload("2013-01.parquet", flights(400))
+    workflow.stack.ask()
+    assert workflow.outcome(f"flights-{RUN_1}") == "FAILED"
+    execution = workflow.stack.execution(f"flights-{RUN_1}")
+    assert execution["error"] == "TrainingError"
+    assert "full: " in execution["cause"] and "build() failed" in execution["cause"]
+    assert max(workflow.payloads) < 32_000
 
 
 def test_the_words_of_an_error_do_not_grow_without_bounds(workflow):

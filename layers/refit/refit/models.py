@@ -302,7 +302,7 @@ class _Reader:
         training = self.training(top.get("training", {}), contract, own_code=code is not None)
         triggers = self.triggers(top.get("triggers", {}))
         gates = self.gates(top.get("gates"), task)
-        self.agree(gates, contract, triggers)
+        self.agree(gates, contract)
         if training.weights in contract.names:
             contract = replace(contract, weight=training.weights)
         return ModelSpec(
@@ -759,7 +759,7 @@ class _Reader:
             if lost is not None and lost >= best - worst:
                 self.mistake(f"gates.{key}", f"{lost:g} allows any loss: {ends}")
 
-    def agree(self, gates: Gates, contract: Contract, triggers: Triggers) -> None:
+    def agree(self, gates: Gates, contract: Contract) -> None:
         """Gates that the rest of the declaration contradicts."""
         features = [column.name for column in contract.features]
         for name in gates.slices:

@@ -206,9 +206,9 @@ def check_labels(dataset: Dataset, index: np.ndarray, spec: ModelSpec) -> None:
     if spec.task in CLASSIFICATION and len(np.unique(dataset.labels[index])) < 2:
         raise NotEnoughData(f"all {len(index)} training rows have the same label; add rows of another class")
     if spec.task is Task.BINARY and len(dataset.classes) > 2:
-        some = ", ".join(dataset.classes[:5])
+        several = len(dataset.classes)  # how many, not which: the words end in logs
         raise TrainingError(
-            f"task is binary but {spec.contract.target!r} has the classes {some}; use multiclass"
+            f"task is binary but {spec.contract.target!r} has {several} classes; use multiclass"
         )
 
 
@@ -380,20 +380,28 @@ def predict(
     if task is Task.REGRESSION:
         return _said(estimator, "predict", frame).astype(float)
     place = [classes.index(name) if name in classes else -1 for name in own_classes]
-    if needs == "label" and threshold is not None and len(own_classes) == 2:
-        second = _said(estimator, "predict_proba", frame, 2)[:, 1] >= threshold
-        return np.array(place, dtype=np.int64)[second.astype(int)]
-    if needs == "label":
-        lookup = dict(zip(estimator.classes_.tolist(), place, strict=True))
-        said = _said(estimator, "predict", frame).tolist()
-        if not lookup.keys() >= set(said):
-            raise TrainingError(f"{type(estimator).__name__}.predict says what is not among its classes_")
-        return np.array([lookup[label] for label in said], dtype=np.int64)
     given = _said(estimator, "predict_proba", frame, len(own_classes))
+    if needs == "label":
+        if not np.isfinite(given).all():
+            raise TrainingError(
+                f"{type(estimator).__name__}.predict_proba gave probabilities that are not finite"
+            )
+        return np.array(place, dtype=np.int64)[likeliest(given, threshold)]
     proba = np.zeros((len(frame), len(classes) + 1))
     proba[:, place] = given  # what is not among `classes` lands in the last column
     proba = proba[:, :-1]
     return proba[:, 1] if task is Task.BINARY else proba
+
+
+def likeliest(proba: np.ndarray, threshold: float | None = None) -> np.ndarray:
+    """The class that is said of each row, as its column in `proba`: what is tested is what serves.
+
+    The likeliest; where there is a threshold, the second of two from it on. Not what the estimator's own `predict`
+    says: of an SVM that is another one than its probabilities'.
+    """
+    if threshold is not None and proba.shape[1] == 2:
+        return (proba[:, 1] >= threshold).astype(int)
+    return proba.argmax(axis=1)
 
 
 def _said(estimator: Any, verb: str, frame: pd.DataFrame, *columns: int) -> np.ndarray:

@@ -205,11 +205,12 @@ def _continued(
 
 def _in_own_codes(labels: np.ndarray, data: Dataset, champion: Model) -> np.ndarray:
     """Labels in the codes that the champion was fitted on."""
-    strange = [data.classes[code] for code in np.unique(labels) if data.classes[code] not in champion.classes]
-    if strange:
+    present = [data.classes[code] for code in np.unique(labels)]
+    strange = sum(name not in champion.classes for name in present)
+    if strange:  # how many, not which: the words end in logs
         raise TrainingError(
-            f"continual goes on with {champion.name}, which does not know the class {strange[0]!r}; only a new fit "
-            "learns a new class: declare another candidate beside it"
+            f"continual goes on with {champion.name}, which does not know {strange} of {len(present)} classes; only "
+            "a new fit learns a new class: declare another candidate beside it"
         )
     codes = np.asarray(champion.estimator.classes_)
     place = [champion.classes.index(name) if name in champion.classes else 0 for name in data.classes]

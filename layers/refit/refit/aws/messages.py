@@ -165,6 +165,11 @@ def clock(event: Any) -> str:
         raise BadMessage(f"'time' is {at[:40]!r}, not ISO 8601; see events/prune.json") from None
 
 
+def model_of(event: Any) -> str:
+    """The model that an announcement of ours speaks of."""
+    return _text(_detail(event), "model")
+
+
 @dataclass(frozen=True)
 class PredictRequest:
     model: str

@@ -33,7 +33,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from botocore.exceptions import ClientError
 
 from refit.batches import Upload
-from refit.errors import ArtifactError, BadMessage, ChampionMoved, Conflict
+from refit.errors import ArtifactError, AwsUnavailable, BadMessage, ChampionMoved, Conflict
 from refit.records import (
     Answered,
     Approval,
@@ -408,6 +408,9 @@ class Registry:
             if code == "TransactionCanceledException":
                 causes = {reason.get("Code") for reason in error.response.get("CancellationReasons", [])}
                 if not causes & {"ConditionalCheckFailed", "TransactionConflict"}:
+                    # The SDK does not try a cancelled transaction again, whatever cancelled it.
+                    if causes & {"ThrottlingError", "ProvisionedThroughputExceeded"}:
+                        raise AwsUnavailable("TransactWriteItems: throttled") from error
                     raise
             elif code not in ("ConditionalCheckFailedException", "TransactionConflictException"):
                 raise

@@ -48,6 +48,7 @@ _TRANSIENT = {
     "TooManyRequestsException",
     "TransactionInProgressException",
 }
+LONGEST_WORDS = 600  # characters of an exception: five candidates and their traces stay below 32 KB
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def entrypoint(function: Callable[[Any, App], Any]) -> Handler:
         try:
             return function(event, app_of(Settings.from_env()))
         except RefitError as error:
+            _shorten(error)
             logger.error("refused", extra={"error": type(error).__name__, "message_to_people": str(error)})
             raise
         except ClientError as error:
@@ -126,8 +128,17 @@ def entrypoint(function: Callable[[Any, App], Any]) -> Handler:
             raise
         except BotoCoreError as error:  # connection refused or reset, timeouts
             raise AwsUnavailable(f"{type(error).__name__}: {error}") from error
+        except Exception as error:
+            _shorten(error)
+            raise
 
     return handler
+
+
+def _shorten(error: Exception) -> None:
+    """Cut what an exception says: of each candidate that fails it travels through the state machine."""
+    if len(error.args) == 1 and isinstance(error.args[0], str):
+        error.args = (error.args[0][:LONGEST_WORDS],)
 
 
 def refusing(function: Callable[[Any, App], Any]) -> Callable[[Any, App], Any]:
