@@ -282,7 +282,8 @@ def build(spec: ModelSpec, parameters: Mapping[str, Any] | None = None) -> Any:
 
     `parameters` are set beside the declared ones; of the last step where the Pipeline has none of that name.
     """
-    estimator = _own(spec) or default_estimator(spec)
+    own = _own(spec)
+    estimator = default_estimator(spec) if own is None else own  # `or` asks an ensemble for its length
     if spec.training.weights or spec.training.half_life:
         weight_parameter(estimator)
     if not parameters:
