@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from botocore.exceptions import (
 from refit.aws.runtime import App
 from refit.aws.settings import Settings
 from refit.errors import RefitError
+from refit.models import ModelSpec
 
 
 class NoStack(RefitError):
@@ -72,6 +74,13 @@ class Deployment:
             intake_queue=outputs["IntakeQueueUrl"],
         )
         return Deployment(App(settings), outputs)
+
+    def features(self, spec: ModelSpec) -> Sequence[Mapping[str, str]]:
+        """Name and type of each column that the champion is shown; without one, those of the contract."""
+        registry = self.app.registry
+        if champion := registry.champion(spec.name):
+            return registry.recorded(spec.name, champion.version).features
+        return [{"name": each.name, "type": each.type.value} for each in spec.contract.features]
 
     def predict(self, model: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Invoke the predict function; raises RefitError with its own words when it refuses."""

@@ -388,9 +388,14 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from refit_cli import records
+
     spec, deployment = _model(args), _deployment(args)
+    rows = records.read(args.file, deployment.features(spec), spec.contract.csv)
+    for note in rows.notes:  # stdout is for what is predicted alone
+        print(f"refit predict: note: {args.file}: {note}", file=sys.stderr)
     answers: dict[str, Any] = {"model": spec.name, "predictions": [], "probabilities": []}
-    for chunk in _chunks(_records(args.file), PREDICT_CHUNK):
+    for chunk in _chunks(rows.records, PREDICT_CHUNK):
         answer = deployment.predict(spec.name, chunk)
         answers |= {"version": answer["version"], "generation": answer["generation"]}
         answers["predictions"] += answer["predictions"]
@@ -406,20 +411,6 @@ def _predict(args: argparse.Namespace) -> int:
 
     _print(args, answers, table)
     return 0
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV or Parquet file as JSON-like records."""
-    import pandas as pd
-
-    from refit.errors import UnreadableFile
-
-    try:
-        parquet = path.open("rb").read(4) == b"PAR1"
-        frame = pd.read_parquet(path) if parquet else pd.read_csv(path)
-        return json.loads(frame.to_json(orient="records", date_format="iso"))
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not readable as CSV or Parquet: {error}") from error
 
 
 def _chunks(rows: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:
