@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from refit import artifact
 from refit.candidates import applicable
 from refit.contract import Column, ColumnType
-from refit.errors import ArtifactError, ConfigError
+from refit.errors import ArtifactError, ConfigError, TrainingError
 from refit.metrics import Task
 from refit.models import CONTINUED, ModelSpec
 from refit.shard import Shard
@@ -17,6 +18,28 @@ from refit.training import Blocks, assemble
 from refit.trial import refuse_unsupported, train
 
 ROWS = 200
+
+
+def rehearse_all(specs: Iterable[ModelSpec], passed: Callable[[ModelSpec], None] = lambda spec: None) -> None:
+    """Rehearse each model, and tell of each that passed.
+
+    Raises
+    ------
+    ConfigError
+        With what is wrong with all that did not, one a line.
+    """
+    mistakes = []
+    for spec in specs:
+        try:
+            rehearse(spec)
+        except ConfigError as error:
+            mistakes.append(str(error))
+        except TrainingError as error:
+            mistakes.append(f"{spec.code or f'models/{spec.name}/model.toml'}: {error}")
+        else:
+            passed(spec)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def rehearse(spec: ModelSpec) -> None:

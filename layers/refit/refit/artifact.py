@@ -80,7 +80,7 @@ def load(data: bytes, sha256: str) -> Any:
         if refused:
             raise ArtifactError(
                 f"the model holds types that are not allowed: {', '.join(refused)}; "
-                "use scikit-learn's own estimators and transformers"
+                "docs/models.md says under model.py which are"
             )
         return skops.io.loads(data, trusted=list(ALLOWED_TYPES))
     except ArtifactError:

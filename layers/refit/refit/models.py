@@ -232,7 +232,7 @@ def build_function(spec: ModelSpec) -> Any:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in it ends no command, and no function
         raise ConfigError(f"{spec.code}: fails on import: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, "build", None)):
         raise ConfigError(f"{spec.code}: define build() that returns a scikit-learn estimator or Pipeline")

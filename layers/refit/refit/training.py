@@ -306,7 +306,7 @@ def _own(spec: ModelSpec) -> Any:
         return None
     try:
         estimator = own()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{spec.code}: build() failed: {type(error).__name__}: {error}") from error
     if not hasattr(estimator, "fit") or not hasattr(estimator, "predict"):
         raise ConfigError(f"{spec.code}: build() returned {type(estimator).__name__}, not an estimator")
