@@ -13,3 +13,11 @@ def text(moment: datetime) -> str:
 def moment(text: str) -> datetime:
     """The time that a text names; raises ValueError when it names none."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def length(seconds: int) -> str:
+    """A length of time in the largest unit that holds it wholly, as model.toml says it."""
+    for unit, size in (("day", 86_400), ("hour", 3600), ("second", 1)):
+        if seconds % size == 0:
+            return f"{seconds // size} {unit}{'' if seconds == size else 's'}"
+    raise AssertionError("every number of seconds is a whole one")
