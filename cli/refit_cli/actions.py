@@ -24,6 +24,7 @@ from refit.contract import ColumnType
 from refit.errors import ApprovalRejected, ChampionMoved, Conflict, RefitError
 from refit.metrics import CLASSIFICATION, Task
 from refit.models import ModelSpec
+from refit.policy import FOREVER
 from refit.records import (
     Answered,
     Approval,
@@ -41,7 +42,6 @@ from refit.training import class_name
 T = TypeVar("T")
 HOLD_HOURS = 6
 CHECKED_WITHIN = 60  # seconds; what is later than that may start the run itself
-FOREVER = "9999-12-31T00:00:00Z"
 NOBODY_WAITS = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 
 

@@ -11,6 +11,7 @@ from refit.aws.runtime import App, utc_now
 from refit.batches import Upload, effective
 from refit.drift import BUDGET, batches_a_year, false_alarms_a_year
 from refit.models import ModelSpec
+from refit.policy import FOREVER, Hold
 from refit.records import Approval, ApprovalStatus, Tick
 
 
@@ -135,6 +136,10 @@ def status_text(status: dict[str, Any]) -> str:
             f"  champion   {champion['version']} (generation {champion['generation']}, "
             f"{champion['change']} on {champion['at']}{score})"
         )
+    elif status["last_run"] and not status["running"]:
+        lines.append(f"  champion   none yet; why the last run gave none: refit report {status['model']}")
+    elif status["rows"]:
+        lines.append("  champion   none yet")
     else:
         lines.append(f"  champion   none yet; drop data under incoming/{status['model']}/")
     counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(uploads.items())) or "none"
@@ -157,13 +162,14 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"  approval   {approval_text(asked)}")
         for answer in ("approve", "reject"):
             lines.append(f"             refit {answer} {asked['model']} {asked['version']} --comment ...")
+    again = status["look_again_at"]
     if status["pending"]:
         lines.append(
             f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})"
-            + (f", looked at again at {status['look_again_at']}" if status["look_again_at"] else "")
+            + (f", looked at again at {again}" if again and again != FOREVER else "")
         )
     if status["hold"] and status["hold"]["until"] > utc_now():
-        lines.append(f"  on hold    until {status['hold']['until']}: {status['hold']['reason']}")
+        lines.append(f"  hold       {Hold(**status['hold'])}")
     if status["last_run"]:
         run = status["last_run"]
         lines.append(f"  last run   {run['run_id']}: {run['result'] or run['status']}")

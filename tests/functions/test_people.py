@@ -8,8 +8,9 @@ from rows import fares, flights, parquet
 
 from refit.aws import keys
 from refit.errors import ArtifactError, ChampionMoved, ModelNotUsable
+from refit.policy import FOREVER
 from refit.records import Change
-from refit_cli.actions import FOREVER, Refused, Unfinished, backfill, pause, resume, rollback, whoami
+from refit_cli.actions import Refused, Unfinished, backfill, pause, resume, rollback, whoami
 from refit_cli.oracle import check
 
 RUN_1, RUN_2, RUN_3 = "run-00000001", "run-00000002", "run-00000003"
@@ -137,7 +138,7 @@ def test_a_rollback_pauses_so_that_the_next_run_does_not_undo_it(stack, two):
         answer = stack.ask(f"r{force}", MODEL, force=force)
         assert answer["answer"] == "wait"
         assert answer["reasons"] == [
-            f"on hold until {FOREVER} by {whoami()}: rolled back to v1: too many delays"
+            f"on hold until resumed, by {whoami()}: rolled back to v1: too many delays"
         ]
     assert stack.executions() == [f"fares-{RUN_1}", f"fares-{RUN_2}"]
     assert check(stack.app) == []

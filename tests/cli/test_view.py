@@ -1,0 +1,51 @@
+"""What people read of a model."""
+
+import pytest
+
+from refit.policy import FOREVER
+from refit_cli import view
+
+EMPTY = {
+    "model": "loans",
+    "champion": None,
+    "uploads": {},
+    "rows": 0,
+    "new_rows": 0,
+    "running": None,
+    "approval": None,
+    "pending": None,
+    "look_again_at": "",
+    "hold": None,
+    "last_run": None,
+    "last_decision": None,
+    "last_quality": None,
+    "last_drift": None,
+    "false_alarms_a_year": None,
+}
+ENDED = {"run_id": "run-00000001", "result": "does not beat the trivial baseline", "status": "kept"}
+
+
+def line(word: str, **changes: object) -> str:
+    return next(each for each in view.status_text({**EMPTY, **changes}).splitlines() if word in each)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({}, "none yet; drop data under incoming/loans/"),
+        ({"rows": 600}, "none yet"),
+        ({"rows": 600, "running": "run-00000001", "last_run": ENDED | {"result": ""}}, "none yet"),
+        ({"rows": 600, "last_run": ENDED}, "none yet; why the last run gave none: refit report loans"),
+    ],
+)
+def test_a_model_without_a_champion_is_asked_for_data_only_while_it_has_none(changes, says):
+    assert line("champion", **changes) == f"  champion   {says}"
+
+
+def test_a_pause_without_an_end_is_told_without_the_year_9999():
+    hold = {"until": FOREVER, "reason": "holidays", "by": "bob"}
+    pending = {"reason": "new data", "requested_by": "check_drift"}
+    assert line("hold", hold=hold).endswith("on hold until resumed, by bob: holidays")
+    assert line("pending", hold=hold, pending=pending, look_again_at=FOREVER).endswith(
+        "(asked by check_drift)"
+    )
