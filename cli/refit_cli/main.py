@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from refit.replay import Policy
     from refit_cli.deployment import Deployment
 
+MODELS = Path("models")
 TASKS = ("binary", "multiclass", "regression")
 PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
 
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--models",
             type=Path,
-            default=Path("models"),
+            default=MODELS,
             metavar="DIR",
             help="model folders (default: ./models)",
         )
@@ -272,13 +274,14 @@ def _local(args: argparse.Namespace) -> int:
     often = {"TickRate": "rate(1 minute)", "SweepAfterMinutes": "1"}
     with local_stack(models=args.models, port=args.port, parameters=often) as stack:
         bucket, name = stack.outputs["DataBucketName"], sorted(specs)[0]
+        where = "" if args.models == MODELS else f" --models {shlex.quote(str(args.models))}"
         print(
             f"""Refit serves {", ".join(sorted(specs))} at {stack.endpoint}
 
 In another terminal:
   export AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1
   aws s3 cp data.parquet s3://{bucket}/incoming/{name}/
-  refit status {name}
+  refit status {name}{where}
 
 The scheduled rule looks every minute. Everything lives in memory and is gone when this ends: Ctrl-C.""",
             flush=True,

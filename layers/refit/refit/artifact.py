@@ -97,7 +97,7 @@ def check_sizes(data: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
     except Exception as error:  # a directory can be broken in more ways than BadZipFile
-        raise ArtifactError(f"the artifact is no skops file: {error}") from error
+        raise ArtifactError(f"the artifact is no skops file: {error}; write it with skops.io.dump") from error
     if unpacked > MAX_UNPACKED_BYTES:
         raise ArtifactError(
             f"the artifact unpacks to {unpacked} bytes, at most {MAX_UNPACKED_BYTES} are allowed"
