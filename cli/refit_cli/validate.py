@@ -20,6 +20,7 @@ from refit.validation import Verdict, validate_file
 from refit_cli.usage import UsageError
 
 WIDTH = 24  # of a name in the table
+MANY = 3  # converted columns; more are told of on one line
 
 
 def judge(paths: Sequence[Path], spec: ModelSpec, bad_rows: Path | None = None) -> Verdict:
@@ -108,9 +109,9 @@ def text(verdict: Verdict, spec: ModelSpec, compared: Profile | None) -> str:
     when = f", {period[0][:10]} to {period[1][:10]}" if period else ""
     lines = [f"{outcome(verdict).value}: {verdict.rows} rows{share}{when}"]
     lines += [f"  {reason.code}: {reason.message}" for reason in verdict.reasons]
-    notes = [*verdict.warnings, *verdict.coercions]
-    if notes:
-        lines += ["notes:", *(f"  {reason.code}: {reason.message}" for reason in notes)]
+    notes = [f"  {reason.code}: {reason.message}" for reason in verdict.warnings]
+    if notes or verdict.coercions:
+        lines += ["notes:", *notes, *_converted(verdict.coercions)]
     if compared and verdict.profile:
         found = drift(compared, verdict.profile, spec)
         moved = [column for column in found["columns"] if column["column"] in found["drifted"]]
@@ -119,6 +120,17 @@ def text(verdict: Verdict, spec: ModelSpec, compared: Profile | None) -> str:
     if verdict.profile and verdict.profile.columns:
         lines += ["", *table(verdict.profile, spec.contract)]
     return "\n".join(lines)
+
+
+def _converted(coercions: Sequence[Reason]) -> list[str]:
+    """A line for each column, and of many columns one: all of a CSV are converted from text."""
+    if len(coercions) <= MANY:
+        return [f"  {reason.code}: {reason.message}" for reason in coercions]
+    named = ", ".join(repr(reason.column) for reason in coercions[:MANY])
+    return [
+        f"  {coercions[0].code}: Values of {named} and {len(coercions) - MANY} more were converted; nothing was "
+        "lost. All of them: --json."
+    ]
 
 
 def table(profile: Profile, contract: Contract) -> list[str]:
