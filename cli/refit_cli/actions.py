@@ -197,8 +197,13 @@ def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, r
     if target == champion.version:
         raise Refused(f"{target} is the champion already")
     if target not in served:
-        known = ", ".join(sorted(served - {champion.version})) or "none"
-        raise Refused(f"{target or 'no version'} has never been in service; versions that were: {known}")
+        others = sorted(served - {champion.version})
+        if not others:
+            raise Refused(
+                f"{champion.version} is the only version of {spec.name} that was ever in service; "
+                "there is nothing to roll back to"
+            )
+        raise Refused(f"{target} has never been in service; versions that were: {', '.join(others)}")
     version = _not_pruned(app, spec.name, target, served - {champion.version})
     serving.probe(serving.load_version(app.store, version), version, _probe_rows(app, spec))
     change = Generation(

@@ -69,6 +69,12 @@ def _read(path: Path, kinds: Mapping[str, ColumnType], dialect: Dialect) -> Rows
     notes = [
         f"no column {name!r}, predicted as if its values were missing{near(name, others)}" for name in absent
     ]
+    if len(wrong) > NAMED:  # how numbers are written, most likely
+        notes.append(
+            f"{wrong.total()} values of {_listed(list(wrong))} are not of the columns' types, predicted as if "
+            "missing; is [csv] in model.toml how this file is written?"
+        )
+        return Rows(records, tuple(notes))
     notes += [
         f"{count} value{'s' if count > 1 else ''} of {name!r} cannot be read as {kinds[name].value}, "
         "predicted as if missing"

@@ -18,6 +18,11 @@ from refit.training import Blocks, assemble
 from refit.trial import refuse_unsupported, train
 
 ROWS = 200
+WORDS = (
+    "one",
+    "two",
+    "three",
+)  # of a category that lists none; a single letter is no word to a text vectorizer
 
 
 def rehearse_all(specs: Iterable[ModelSpec], passed: Callable[[ModelSpec], None] = lambda spec: None) -> None:
@@ -61,11 +66,11 @@ def rehearse(spec: ModelSpec) -> None:
             types[column.name] = column.type
             columns[column.name] = _values(column, rng)
             if column.type is ColumnType.CATEGORY:
-                words[column.name] = list(column.categories or ("a", "b", "c"))
+                words[column.name] = list(column.categories or WORDS)
     if spec.task is Task.BINARY and types[spec.contract.target] is not ColumnType.CATEGORY:
         columns[spec.contract.target] = np.arange(ROWS) % 2.0
     elif spec.task is not Task.REGRESSION:
-        kinds = 2 if spec.task is Task.BINARY else len(words.get(spec.contract.target, "abc"))
+        kinds = 2 if spec.task is Task.BINARY else len(words.get(spec.contract.target, WORDS))
         columns[spec.contract.target] = (np.arange(ROWS) % kinds).astype(columns[spec.contract.target].dtype)
     data = assemble([Shard(columns, types, words)], [False], spec)
     refuse_unsupported(spec)
@@ -90,7 +95,7 @@ def _shortened(spec: ModelSpec) -> ModelSpec:
 
 def _values(column: Column, rng: np.random.Generator) -> np.ndarray:
     if column.type is ColumnType.CATEGORY:
-        return rng.integers(len(column.categories or "abc"), size=ROWS).astype(np.int32)
+        return rng.integers(len(column.categories or WORDS), size=ROWS).astype(np.int32)
     if column.type is ColumnType.TIMESTAMP:
         return np.arange(ROWS) * 1_000_000_000
     if column.type is ColumnType.BOOLEAN:

@@ -169,7 +169,7 @@ def status_text(status: dict[str, Any]) -> str:
             + (f", looked at again at {again}" if again and again != FOREVER else "")
         )
     if status["hold"] and status["hold"]["until"] > utc_now():
-        lines.append(f"  hold       {Hold(**status['hold'])}")
+        lines.append(f"  on hold    {str(Hold(**status['hold'])).removeprefix('on hold ')}")
     if status["last_run"]:
         run = status["last_run"]
         lines.append(f"  last run   {run['run_id']}: {run['result'] or run['status']}")

@@ -86,6 +86,16 @@ def test_values_of_another_type_are_counted(read):
     )
 
 
+def test_numbers_written_in_another_way_are_one_note(read):
+    names = [f"x{i}" for i in range(7)]
+    features = [{"name": name, "type": "number"} for name in names]
+    found = read((";".join(names) + "\n" + ";".join(["1.5"] * 7) + "\n").encode(), features, COMMAS)
+    assert found.notes == (
+        "7 values of 'x0', 'x1', 'x2', 'x3', 'x4' and 2 more are not of the columns' types, predicted as if missing; "
+        "is [csv] in model.toml how this file is written?",
+    )
+
+
 def test_a_header_alone_is_no_row(read):
     assert read(b"ash,grade,new\n") == records.Rows([], ())
 

@@ -45,7 +45,7 @@ def test_a_model_without_a_champion_is_asked_for_data_only_while_it_has_none(cha
 def test_a_pause_without_an_end_is_told_without_the_year_9999():
     hold = {"until": FOREVER, "reason": "holidays", "by": "bob"}
     pending = {"reason": "new data", "requested_by": "check_drift"}
-    assert line("hold", hold=hold).endswith("on hold until resumed, by bob: holidays")
+    assert line("hold", hold=hold) == "  on hold    until resumed, by bob: holidays"
     assert line("pending", hold=hold, pending=pending, look_again_at=FOREVER).endswith(
         "(asked by check_drift)"
     )
