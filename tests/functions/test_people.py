@@ -184,8 +184,7 @@ def test_without_a_version_before_it_there_is_nothing_to_roll_back_to(stack):
     refuses(
         stack,
         lambda: rollback(stack.app, spec(stack), None, "why"),
-        "no version has never been",
-        "were: none",
+        "v1 is the only version of fares that was ever in service; there is nothing to roll back to",
     )
 
 
