@@ -18,11 +18,8 @@ from refit.training import Blocks, assemble
 from refit.trial import refuse_unsupported, train
 
 ROWS = 200
-WORDS = (
-    "one",
-    "two",
-    "three",
-)  # of a category that lists none; a single letter is no word to a text vectorizer
+# Of a category that lists none; a single letter would be no word to a text vectorizer.
+WORDS = ("one", "two", "three")
 
 
 def rehearse_all(specs: Iterable[ModelSpec], passed: Callable[[ModelSpec], None] = lambda spec: None) -> None:
