@@ -20,7 +20,7 @@ from refit.aws.bus import Event
 from refit.aws.runs import ATTEMPTS
 from refit.aws.runtime import App, utc_now
 from refit.batches import Outcome, Upload, effective, upload_id
-from refit.contract import ColumnType
+from refit.contract import ColumnType, Contract
 from refit.errors import ApprovalRejected, ChampionMoved, Conflict, RefitError
 from refit.metrics import CLASSIFICATION, Task
 from refit.models import ModelSpec
@@ -404,6 +404,12 @@ def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
     classes = tuple(class_name(value) for value in estimator.classes_) if spec.task in CLASSIFICATION else ()
     if spec.task is Task.BINARY and len(classes) != 2:
         raise Refused(f"the model knows the classes {', '.join(classes)}; task binary has two")
+    labels = _labels(spec.contract)
+    if labels and (others := [name for name in classes if name not in labels]):
+        raise Refused(
+            f"the model knows the classes {', '.join(others)}, which the target {spec.contract.target!r} does not have; "
+            f"fit it on labels as the files have them: {', '.join(labels)}"
+        )
     sha256 = artifact.digest(data)
     return Version(
         version=f"import-{sha256[:8]}",
@@ -419,6 +425,12 @@ def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
         created_at=utc_now(),
         created_by=whoami(),
     )
+
+
+def _labels(contract: Contract) -> tuple[str, ...]:
+    """What the target's labels may be, by name; empty where the contract does not say."""
+    target = contract.column(contract.target)
+    return ("false", "true") if target.type is ColumnType.BOOLEAN else target.categories
 
 
 def _probe_rows(app: App, spec: ModelSpec) -> Shard:

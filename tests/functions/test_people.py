@@ -175,6 +175,16 @@ def test_back_to_an_imported_model_which_was_never_tested(stack, tmp_path):
     assert check(stack.app) == []
 
 
+def test_a_model_that_was_fitted_on_coded_labels_is_refused_with_how_the_files_have_them(stack, tmp_path):
+    """Its classes would be 0 and 1, of which no file has any: no prediction of it would ever be right."""
+    coded = flights(400).assign(late=lambda frame: frame["late"].astype(int))
+    with pytest.raises(
+        Refused, match=r"knows the classes 0, 1, which .*'late' does not have; .*: false, true$"
+    ):
+        stack.imported(coded, tmp_path / "old.skops")
+    assert stack.app.registry.champion("flights") is None
+
+
 def test_without_a_champion_there_is_nothing_to_roll_back(stack):
     refuses(stack, lambda: rollback(stack.app, spec(stack), None, "why"), "fares has no champion yet")
 
