@@ -8,11 +8,13 @@ from typing import Any
 
 from refit.aws import inputs, keys, pruning
 from refit.aws.runtime import App, utc_now
-from refit.batches import Upload, effective
+from refit.batches import Code, Upload, effective
 from refit.drift import BUDGET, batches_a_year, false_alarms_a_year
 from refit.models import ModelSpec
 from refit.policy import FOREVER, Hold
 from refit.records import Approval, ApprovalStatus, Tick
+
+NOTED = 3  # soft findings of an upload; more are counted
 
 
 def status(app: App, model: str) -> dict[str, Any]:
@@ -240,6 +242,8 @@ def history_text(history: dict[str, Any]) -> str:
     for each in history["uploads"]:
         name = each["key"].split("/", 2)[-1]
         what = f"{each['rows']} rows" if each["outcome"] == "accepted" else _reasons(each["reasons"])
+        if each["outcome"] == "accepted":
+            what += _noted(each["warnings"])
         if each["duplicate_of"]:
             what += f", the same content as {each['duplicate_of']}"
         if each["retracted"]:
@@ -287,6 +291,14 @@ def history_text(history: dict[str, Any]) -> str:
     if not lines:
         return f"{history['model']}: nothing has happened yet"
     return "\n".join(f"{at}  {text}" for at, text in sorted(lines, key=lambda line: line[0]))
+
+
+def _noted(warnings: Any) -> str:
+    """Soft findings by code and column; what was converted without loss is in the document alone."""
+    found = [each for each in warnings if each["code"] != Code.COERCED]
+    told = [each["code"] + (f" {each['column']!r}" if each["column"] else "") for each in found[:NOTED]]
+    more = [f"{len(found) - NOTED} more"] if len(found) > NOTED else []
+    return f", noted: {', '.join([*told, *more])}" if told else ""
 
 
 def drift_text(drift: dict[str, Any]) -> str:

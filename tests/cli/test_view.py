@@ -49,3 +49,31 @@ def test_a_pause_without_an_end_is_told_without_the_year_9999():
     assert line("pending", hold=hold, pending=pending, look_again_at=FOREVER).endswith(
         "(asked by check_drift)"
     )
+
+
+def test_soft_findings_of_an_accepted_upload_are_in_its_history():
+    """They are nowhere else to be read in words: the file is accepted, and nobody looks at a document."""
+
+    def told(*codes: str, outcome: str = "accepted") -> str:
+        warnings = [{"code": code, "column": "age", "message": "", "count": 1} for code in codes]
+        upload = {
+            "key": "incoming/loans/a.csv",
+            "outcome": outcome,
+            "rows": 9,
+            "reasons": [],
+            "warnings": warnings,
+            "duplicate_of": "",
+            "retracted": "",
+            "removed": "",
+            "decided_at": "2026-01-01T00:00:00Z",
+            "batch_id": "",
+        }
+        kinds = ("quality", "drift", "knocks", "runs", "approvals", "generations", "pruned")
+        return view.history_text({"model": "loans", "uploads": [upload]} | {kind: [] for kind in kinds})
+
+    assert told("coerced").endswith("a.csv accepted: 9 rows")
+    assert told("coerced", "out_of_range").endswith("accepted: 9 rows, noted: out_of_range 'age'")
+    assert told("not_fresh", *["out_of_range"] * 4).endswith(
+        "noted: not_fresh 'age', out_of_range 'age', out_of_range 'age', 2 more"
+    )
+    assert "noted" not in told("out_of_range", outcome="quarantined")
