@@ -12,7 +12,7 @@ from refit.aws.runtime import App, entrypoint, logger, refusing, utc_now
 from refit.drift import DriftReport, compare, told
 from refit.errors import ArtifactError, TrainingError
 from refit.evaluation import quality_floor
-from refit.metrics import METRICS, score
+from refit.metrics import METRICS, Task, score
 from refit.models import ModelSpec, get_model
 from refit.profile import from_json
 from refit.records import Quality, Version
@@ -114,12 +114,16 @@ def champion_score(
     labelled = shard.take(~shard.is_null(spec.contract.target))
     if not labelled.rows:
         return None, 0
-    own = version.classes
-    labels, _ = encode_labels(labelled, spec.contract.target, spec.task, own)
-    known = labels >= 0 if own else labels == labels
+    own = classes = version.classes
+    if spec.task is Task.MULTICLASS:
+        # A class that it has never seen has probability 0, as in a replay: whoever leaves such rows out flatters it.
+        _, there = encode_labels(labelled, spec.contract.target, spec.task)
+        classes = (*own, *(name for name in there if name not in own))
+    labels, _ = encode_labels(labelled, spec.contract.target, spec.task, classes)
+    known = labels >= 0 if own else labels == labels  # of a third class no metric of two knows what to say
     frame = frame_of_shard(labelled, version.features)
     predicted = predict(
-        estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, own, version.threshold
+        estimator, frame, spec.task, METRICS[spec.gates.metric].needs, own, classes, version.threshold
     )
-    value = score(spec.gates.metric, labels[known], predicted[known], len(own))
+    value = score(spec.gates.metric, labels[known], predicted[known], len(classes))
     return (value if math.isfinite(value) else None), labelled.rows

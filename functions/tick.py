@@ -14,7 +14,7 @@ from refit.aws.bus import Event
 from refit.aws.runtime import App, entrypoint, logger, metrics, utc_now
 from refit.batches import effective, inputs_digest, is_final, upload_id
 from refit.models import ModelSpec
-from refit.policy import Trigger, interval_due
+from refit.policy import Hold, Trigger, interval_due
 from refit.records import Run, RunStatus, Slot, Tick
 
 MOST_SWEPT = 500  # a tick; what is left is found by the next
@@ -49,7 +49,7 @@ def look_after(spec: ModelSpec, app: App) -> str:
     if slot.running:
         said.append(look_after_run(app.registry.run(spec.name, slot.running), app))
     elif slot.hold and slot.hold["until"] > utc_now():
-        said.append(f"on hold until {slot.hold['until']}: {slot.hold['reason']}")
+        said.append(str(Hold(**slot.hold)))
     elif slot.pending and slot.look_again_at > utc_now():
         said.append(f"waits until {slot.look_again_at}: {slot.pending['reason']}")
     elif slot.pending:

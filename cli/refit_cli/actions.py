@@ -20,10 +20,11 @@ from refit.aws.bus import Event
 from refit.aws.runs import ATTEMPTS
 from refit.aws.runtime import App, utc_now
 from refit.batches import Outcome, Upload, effective, upload_id
-from refit.contract import ColumnType
+from refit.contract import ColumnType, Contract
 from refit.errors import ApprovalRejected, ChampionMoved, Conflict, RefitError
 from refit.metrics import CLASSIFICATION, Task
 from refit.models import ModelSpec
+from refit.policy import FOREVER
 from refit.records import (
     Answered,
     Approval,
@@ -41,7 +42,6 @@ from refit.training import class_name
 T = TypeVar("T")
 HOLD_HOURS = 6
 CHECKED_WITHIN = 60  # seconds; what is later than that may start the run itself
-FOREVER = "9999-12-31T00:00:00Z"
 NOBODY_WAITS = ("TaskTimedOut", "TaskDoesNotExist", "InvalidToken")
 
 
@@ -197,8 +197,13 @@ def _switch_back(app: App, spec: ModelSpec, champion: Generation, target: str, r
     if target == champion.version:
         raise Refused(f"{target} is the champion already")
     if target not in served:
-        known = ", ".join(sorted(served - {champion.version})) or "none"
-        raise Refused(f"{target or 'no version'} has never been in service; versions that were: {known}")
+        others = sorted(served - {champion.version})
+        if not others:
+            raise Refused(
+                f"{champion.version} is the only version of {spec.name} that was ever in service; "
+                "there is nothing to roll back to"
+            )
+        raise Refused(f"{target} has never been in service; versions that were: {', '.join(others)}")
     version = _not_pruned(app, spec.name, target, served - {champion.version})
     serving.probe(serving.load_version(app.store, version), version, _probe_rows(app, spec))
     change = Generation(
@@ -399,6 +404,12 @@ def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
     classes = tuple(class_name(value) for value in estimator.classes_) if spec.task in CLASSIFICATION else ()
     if spec.task is Task.BINARY and len(classes) != 2:
         raise Refused(f"the model knows the classes {', '.join(classes)}; task binary has two")
+    labels = _labels(spec.contract)
+    if labels and (others := [name for name in classes if name not in labels]):
+        raise Refused(
+            f"the model knows the classes {', '.join(others)}, which the target {spec.contract.target!r} does not have; "
+            f"fit it on labels as the files have them: {', '.join(labels)}"
+        )
     sha256 = artifact.digest(data)
     return Version(
         version=f"import-{sha256[:8]}",
@@ -414,6 +425,12 @@ def _imported(spec: ModelSpec, estimator: Any, data: bytes) -> Version:
         created_at=utc_now(),
         created_by=whoami(),
     )
+
+
+def _labels(contract: Contract) -> tuple[str, ...]:
+    """What the target's labels may be, by name; empty where the contract does not say."""
+    target = contract.column(contract.target)
+    return ("false", "true") if target.type is ColumnType.BOOLEAN else target.categories
 
 
 def _probe_rows(app: App, spec: ModelSpec) -> Shard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,14 @@ from botocore.exceptions import (
     NoCredentialsError,
     NoRegionError,
 )
+from botocore.parsers import ResponseParserError
 
 from refit.aws.runtime import App
 from refit.aws.settings import Settings
 from refit.errors import RefitError
+from refit.models import ModelSpec
+
+LOCAL_REGION = "us-east-1"  # of the stack that `refit local` starts
 
 
 class NoStack(RefitError):
@@ -40,24 +45,33 @@ class Deployment:
         """The stack that AWS_ENDPOINT_URL, the AWS credentials and REFIT_STACK name."""
         name = os.environ.get("REFIT_STACK", "refit")
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        if urlsplit(endpoint).hostname in ("127.0.0.1", "localhost"):
-            # The local stack asks for credentials, any will do; real ones never reach it.
+        here = urlsplit(endpoint).hostname in ("127.0.0.1", "localhost")
+        if here:
+            # The local stack asks for credentials, any will do; real ones never reach it. It has one region.
             os.environ.update(AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local", AWS_SESSION_TOKEN="")
-            os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+            os.environ["AWS_DEFAULT_REGION"] = LOCAL_REGION
         where = endpoint or "AWS"
         way_out = (
             "start one here with `refit local` and set the AWS_ENDPOINT_URL it prints, "
             "or name yours with REFIT_STACK and the usual AWS variables"
         )
+        if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
+            raise NoStack(
+                f"AWS_ENDPOINT_URL is {endpoint!r}, which is no address; write it as http://127.0.0.1:4566"
+            )
+        # Whether something listens on this machine is known at once; the SDK's tries would take ten seconds.
+        once = Config(retries={"total_max_attempts": 1}) if here else None
         try:
-            answer = boto3.client("cloudformation").describe_stacks(StackName=name)
+            answer = boto3.client("cloudformation", config=once).describe_stacks(StackName=name)
         except EndpointConnectionError:
             raise NoStack(f"nothing answers at {where}; {way_out}") from None
         except (NoCredentialsError, NoRegionError):
             raise NoStack(
                 f"AWS_ENDPOINT_URL is not set, nor are AWS credentials and region; {way_out}"
             ) from None
-        except (ClientError, BotoCoreError) as error:
+        except ResponseParserError:
+            raise NoStack(f"what answers at {where} is not AWS, nor a local stack; {way_out}") from None
+        except (ClientError, BotoCoreError, ValueError) as error:  # ValueError: a region that is none
             raise NoStack(f"no stack {name!r} at {where} ({error}); {way_out}") from None
         outputs = {each["OutputKey"]: each["OutputValue"] for each in answer["Stacks"][0].get("Outputs", [])}
         settings = Settings(
@@ -72,6 +86,13 @@ class Deployment:
             intake_queue=outputs["IntakeQueueUrl"],
         )
         return Deployment(App(settings), outputs)
+
+    def features(self, spec: ModelSpec) -> Sequence[Mapping[str, str]]:
+        """Name and type of each column that the champion is shown; without one, those of the contract."""
+        registry = self.app.registry
+        if champion := registry.champion(spec.name):
+            return registry.recorded(spec.name, champion.version).features
+        return [{"name": each.name, "type": each.type.value} for each in spec.contract.features]
 
     def predict(self, model: str, records: list[dict[str, Any]]) -> dict[str, Any]:
         """Invoke the predict function; raises RefitError with its own words when it refuses."""

@@ -110,7 +110,8 @@ def _sample(path: Path, dialect: Dialect) -> Sample:
     try:
         sample = look_at(path, dialect)
     except UnreadableFile as error:
-        raise RefitError(f"{path}: {error}") from error
+        told = str(error).replace('such as "latin-1", in model.toml', "such as --encoding latin-1")
+        raise RefitError(f"{path}: {told}") from error
     if sample.doubled:
         named = ", ".join(map(repr, sample.doubled[:5]))
         raise RefitError(f"{path} has columns of the same name: {named}; rename or drop one of each")
@@ -149,7 +150,8 @@ def learn(wish: Wish, samples: Sequence[Sample]) -> Learned:
     if wish.time and ColumnType.TIMESTAMP not in facts[wish.time].fits:
         raise UsageError(
             f"--time {wish.time}: it is not times but {_stored(facts[wish.time])}; "
-            "write them as ISO 8601, such as 2026-01-31 12:00:00"
+            "write them as ISO 8601, such as 2026-01-31 12:00:00, or leave --time out: then uploads are in order "
+            "of their arrival"
         )
     task, labels = _task(wish, facts[wish.target])
     metric = wish.metric or METRIC[task]
@@ -200,7 +202,7 @@ def _same_names(samples: Sequence[Sample]) -> None:
             has = f"{' and' if missing else ''} has {_quoted(extra)}" if extra else ""
             hint = "; was it renamed?" if len(missing) == len(extra) == 1 else ""
             raise RefitError(
-                f"{sample.path}{lacks}{has}, unlike {first.path}{hint} All files of a model have the same columns"
+                f"{sample.path}{lacks}{has}, unlike {first.path}{hint or ';'} all files of a model have the same columns"
             )
 
 

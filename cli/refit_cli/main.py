@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from refit.replay import Policy
     from refit_cli.deployment import Deployment
 
+MODELS = Path("models")
 TASKS = ("binary", "multiclass", "regression")
 PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation may carry
 
@@ -80,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--models",
             type=Path,
-            default=Path("models"),
+            default=MODELS,
             metavar="DIR",
             help="model folders (default: ./models)",
         )
@@ -263,23 +265,23 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _local(args: argparse.Namespace) -> int:
     from refit_cli.local import local_stack
-    from refit_cli.rehearsal import rehearse
+    from refit_cli.rehearsal import rehearse_all
 
     specs = _specs(args)
     print("starting ...", flush=True)
-    for spec in specs.values():
-        rehearse(spec)
+    rehearse_all(specs.values())
     # What waits a quarter of an hour on AWS should be seen here while one looks.
     often = {"TickRate": "rate(1 minute)", "SweepAfterMinutes": "1"}
     with local_stack(models=args.models, port=args.port, parameters=often) as stack:
         bucket, name = stack.outputs["DataBucketName"], sorted(specs)[0]
+        where = "" if args.models == MODELS else f" --models {shlex.quote(str(args.models))}"
         print(
             f"""Refit serves {", ".join(sorted(specs))} at {stack.endpoint}
 
 In another terminal:
   export AWS_ENDPOINT_URL={stack.endpoint} AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION=us-east-1
   aws s3 cp data.parquet s3://{bucket}/incoming/{name}/
-  refit status {name}
+  refit status {name}{where}
 
 The scheduled rule looks every minute. Everything lives in memory and is gone when this ends: Ctrl-C.""",
             flush=True,
@@ -322,14 +324,16 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from refit_cli.rehearsal import rehearse
+    from refit_cli.rehearsal import rehearse_all
 
-    for spec in _specs(args).values():
-        rehearse(spec)
+    def say(spec: ModelSpec) -> None:
         features = len(spec.contract.features)
         print(
-            f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}"
+            f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}",
+            flush=True,
         )
+
+    rehearse_all(_specs(args).values(), say)
     return 0
 
 
@@ -388,9 +392,14 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
+    from refit_cli import records
+
     spec, deployment = _model(args), _deployment(args)
+    rows = records.read(args.file, deployment.features(spec), spec.contract.csv)
+    for note in rows.notes:  # stdout is for what is predicted alone
+        print(f"refit predict: note: {args.file}: {note}", file=sys.stderr)
     answers: dict[str, Any] = {"model": spec.name, "predictions": [], "probabilities": []}
-    for chunk in _chunks(_records(args.file), PREDICT_CHUNK):
+    for chunk in _chunks(rows.records, PREDICT_CHUNK):
         answer = deployment.predict(spec.name, chunk)
         answers |= {"version": answer["version"], "generation": answer["generation"]}
         answers["predictions"] += answer["predictions"]
@@ -406,20 +415,6 @@ def _predict(args: argparse.Namespace) -> int:
 
     _print(args, answers, table)
     return 0
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV or Parquet file as JSON-like records."""
-    import pandas as pd
-
-    from refit.errors import UnreadableFile
-
-    try:
-        parquet = path.open("rb").read(4) == b"PAR1"
-        frame = pd.read_parquet(path) if parquet else pd.read_csv(path)
-        return json.loads(frame.to_json(orient="records", date_format="iso"))
-    except (OSError, ValueError) as error:
-        raise UnreadableFile(f"{path}: not readable as CSV or Parquet: {error}") from error
 
 
 def _chunks(rows: list[dict[str, Any]], size: int) -> Iterable[list[dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from refit import artifact
 from refit.candidates import applicable
 from refit.contract import Column, ColumnType
-from refit.errors import ArtifactError, ConfigError
+from refit.errors import ArtifactError, ConfigError, TrainingError
 from refit.metrics import Task
 from refit.models import CONTINUED, ModelSpec
 from refit.shard import Shard
@@ -17,6 +18,30 @@ from refit.training import Blocks, assemble
 from refit.trial import refuse_unsupported, train
 
 ROWS = 200
+# Of a category that lists none; a single letter would be no word to a text vectorizer.
+WORDS = ("one", "two", "three")
+
+
+def rehearse_all(specs: Iterable[ModelSpec], passed: Callable[[ModelSpec], None] = lambda spec: None) -> None:
+    """Rehearse each model, and tell of each that passed.
+
+    Raises
+    ------
+    ConfigError
+        With what is wrong with all that did not, one a line.
+    """
+    mistakes = []
+    for spec in specs:
+        try:
+            rehearse(spec)
+        except ConfigError as error:
+            mistakes.append(str(error))
+        except TrainingError as error:
+            mistakes.append(f"{spec.code or f'models/{spec.name}/model.toml'}: {error}")
+        else:
+            passed(spec)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
 
 
 def rehearse(spec: ModelSpec) -> None:
@@ -38,11 +63,11 @@ def rehearse(spec: ModelSpec) -> None:
             types[column.name] = column.type
             columns[column.name] = _values(column, rng)
             if column.type is ColumnType.CATEGORY:
-                words[column.name] = list(column.categories or ("a", "b", "c"))
+                words[column.name] = list(column.categories or WORDS)
     if spec.task is Task.BINARY and types[spec.contract.target] is not ColumnType.CATEGORY:
         columns[spec.contract.target] = np.arange(ROWS) % 2.0
     elif spec.task is not Task.REGRESSION:
-        kinds = 2 if spec.task is Task.BINARY else len(words.get(spec.contract.target, "abc"))
+        kinds = 2 if spec.task is Task.BINARY else len(words.get(spec.contract.target, WORDS))
         columns[spec.contract.target] = (np.arange(ROWS) % kinds).astype(columns[spec.contract.target].dtype)
     data = assemble([Shard(columns, types, words)], [False], spec)
     refuse_unsupported(spec)
@@ -67,7 +92,7 @@ def _shortened(spec: ModelSpec) -> ModelSpec:
 
 def _values(column: Column, rng: np.random.Generator) -> np.ndarray:
     if column.type is ColumnType.CATEGORY:
-        return rng.integers(len(column.categories or "abc"), size=ROWS).astype(np.int32)
+        return rng.integers(len(column.categories or WORDS), size=ROWS).astype(np.int32)
     if column.type is ColumnType.TIMESTAMP:
         return np.arange(ROWS) * 1_000_000_000
     if column.type is ColumnType.BOOLEAN:

@@ -11,8 +11,11 @@ from refit.aws.runtime import App, utc_now
 from refit.batches import Code, Upload, effective
 from refit.drift import BUDGET, batches_a_year, false_alarms_a_year
 from refit.models import ModelSpec
+from refit.policy import FOREVER, Hold
 from refit.prose import counted
 from refit.records import Approval, ApprovalStatus, Tick
+
+NOTED = 3  # soft findings of an upload; more are counted
 
 
 def status(app: App, model: str) -> dict[str, Any]:
@@ -136,6 +139,10 @@ def status_text(status: dict[str, Any]) -> str:
             f"  champion   {champion['version']} (generation {champion['generation']}, "
             f"{champion['change']} on {champion['at']}{score})"
         )
+    elif status["last_run"] and not status["running"]:
+        lines.append(f"  champion   none yet; why the last run gave none: refit report {status['model']}")
+    elif status["rows"]:
+        lines.append("  champion   none yet")
     else:
         lines.append(f"  champion   none yet; drop data under incoming/{status['model']}/")
     counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(uploads.items())) or "none"
@@ -158,13 +165,14 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append(f"  approval   {approval_text(asked)}")
         for answer in ("approve", "reject"):
             lines.append(f"             refit {answer} {asked['model']} {asked['version']} --comment ...")
+    again = status["look_again_at"]
     if status["pending"]:
         lines.append(
             f"  pending    {status['pending']['reason']} (asked by {status['pending']['requested_by']})"
-            + (f", looked at again at {status['look_again_at']}" if status["look_again_at"] else "")
+            + (f", looked at again at {again}" if again and again != FOREVER else "")
         )
     if status["hold"] and status["hold"]["until"] > utc_now():
-        lines.append(f"  on hold    until {status['hold']['until']}: {status['hold']['reason']}")
+        lines.append(f"  on hold    {str(Hold(**status['hold'])).removeprefix('on hold ')}")
     if status["last_run"]:
         run = status["last_run"]
         lines.append(f"  last run   {run['run_id']}: {run['result'] or run['status']}")
@@ -236,9 +244,8 @@ def history_text(history: dict[str, Any]) -> str:
         name = each["key"].split("/", 2)[-1]
         accepted = each["outcome"] == "accepted"
         what = counted(each["rows"], "row") if accepted else _reasons(each["reasons"])
-        notes = dict.fromkeys(note["code"] for note in each["warnings"] if note["code"] != Code.COERCED)
-        if accepted and notes:
-            what += f", noted: {', '.join(notes)}"
+        if accepted:
+            what += _noted(each["warnings"])
         if each["duplicate_of"]:
             what += f", the same content as {each['duplicate_of']}"
         if each["retracted"]:
@@ -286,6 +293,14 @@ def history_text(history: dict[str, Any]) -> str:
     if not lines:
         return f"{history['model']}: nothing has happened yet"
     return "\n".join(f"{at}  {text}" for at, text in sorted(lines, key=lambda line: line[0]))
+
+
+def _noted(warnings: Any) -> str:
+    """Soft findings by code and column; what was converted without loss is in the document alone."""
+    found = [each for each in warnings if each["code"] != Code.COERCED]
+    told = [each["code"] + (f" {each['column']!r}" if each["column"] else "") for each in found[:NOTED]]
+    more = [f"{len(found) - NOTED} more"] if len(found) > NOTED else []
+    return f", noted: {', '.join([*told, *more])}" if told else ""
 
 
 def drift_text(drift: dict[str, Any]) -> str:

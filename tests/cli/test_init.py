@@ -236,10 +236,21 @@ def test_an_argument_that_cannot_be_meant_so_is_named(here, capsys, arguments, w
     assert not (here / "models").exists()
 
 
+def test_an_encoding_that_cannot_be_found_out_is_an_option_of_the_command(here, capsys):
+    """There is no model.toml yet in which it could be declared."""
+    (here / "german.csv").write_bytes("straße,y\n1,0\n2,1\n".encode("latin-1"))
+    message = refused(["m", "german.csv", "--target", "y"], 1, capsys)
+    assert "declare the encoding, such as --encoding latin-1" in message and "model.toml" not in message
+
+
 def test_files_that_are_no_samples_of_one_model_are_named(here, capsys):
     one = write(here / "one.csv", base(z=range(60)))
     other = write(here / "other.csv", base(zz=range(60)))
-    assert "lacks 'z' and has 'zz', unlike" in refused(["m", one, other, "--target", "y"], 1, capsys)
+    message = refused(["m", one, other, "--target", "y"], 1, capsys)
+    assert "lacks 'z' and has 'zz', unlike" in message and "was it renamed?" in message
+    more = write(here / "more.csv", base(zz=range(60), zzz=range(60)))
+    message = refused(["m", one, more, "--target", "y"], 1, capsys)
+    assert message.rstrip().endswith("one.csv; all files of a model have the same columns")
     words = write(here / "words.parquet", base(z=["a", "b"] * 30))
     times = write(here / "times.parquet", base(z=pd.date_range("2026-01-01", periods=60)))
     message = refused(["m", words, times, "--target", "y"], 1, capsys)

@@ -192,3 +192,23 @@ def test_numbers_among_words_in_another_file_are_one_batch(run, tmp_path):
     (tmp_path / "1.parquet").write_bytes(parquet(flights(100)))
     (tmp_path / "2.csv").write_bytes(csv(flights(100, month=2)))
     assert json.loads(run(tmp_path / "1.parquet", tmp_path / "2.csv", "--json")[1])["rows"] == 200
+
+
+def test_many_converted_columns_are_one_line_and_all_of_them_in_the_document(tmp_path, capsys):
+    """Of a CSV in which everything is quoted each column is converted, and what matters would be lost among them."""
+    folder = tmp_path / "models" / "m"
+    folder.mkdir(parents=True)
+    columns = "\n".join(f'{name} = {{ type = "number" }}' for name in "abcde")
+    (folder / "model.toml").write_text(
+        f'task = "regression"\ntarget = "e"\n[columns]\n{columns}\n[gates]\nmetric = "r2"\n'
+    )
+    path = tmp_path / "a.csv"
+    path.write_text('"a","b","c","d","e"\n"1","2","3","4","5"\n')
+    arguments = ["validate", str(path), "--model", "m", "--models", str(tmp_path / "models")]
+    assert main(arguments) == 0
+    told = [line.strip() for line in capsys.readouterr().out.splitlines() if "coerced" in line]
+    assert told == [
+        "coerced: 5 columns read as the types of the contract, nothing was lost: 'a', 'b', 'c' and 2 more."
+    ]
+    assert main([*arguments, "--json"]) == 0
+    assert [each["column"] for each in json.loads(capsys.readouterr().out)["coercions"]] == list("abcde")

@@ -213,7 +213,7 @@ def test_predict_reads_files_and_refuses_in_words(deployment: Deployment, tmp_pa
     assert lines[0] == "prediction,p_no,p_yes" and len(lines) == 6
     assert len(json.loads(refit("predict", "loans", str(path), "--json"))["predictions"]) == 5
     assert "did you mean" in refit("predict", "loan", str(path), code=1).lower()
-    assert "not readable" in refit("predict", "loans", str(tmp_path / "absent.csv"), code=1)
+    assert "no such file" in refit("predict", "loans", str(tmp_path / "absent.csv"), code=2)
 
 
 def test_a_rollback_holds_until_resumed_and_pause_lets_knocks_wait(deployment: Deployment) -> None:

@@ -75,6 +75,15 @@ def test_classes_that_the_champion_has_never_seen_give_no_score(stack):
     assert check(stack, upload, "species")["score"] is None
 
 
+def test_rows_of_a_class_that_the_champion_has_never_seen_count_against_it(stack):
+    """Its metric is accuracy: of 90 rows it can be right on 60 at most, and on those it nearly always is."""
+    stack.promoted("species", "first.parquet", species(300))
+    batch = species(90, seed=1)
+    batch.loc[batch.index[::3], "species"] = "tulip"
+    answer = check(stack, stack.upload("new.parquet", batch, model="species"), "species")
+    assert answer["rows"] == 90 and 0.6 < answer["score"] <= 60 / 90
+
+
 ONLY_KNOWN_CARRIERS = """
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression

@@ -8,8 +8,9 @@ from rows import fares, flights, parquet
 
 from refit.aws import keys
 from refit.errors import ArtifactError, ChampionMoved, ModelNotUsable
+from refit.policy import FOREVER
 from refit.records import Change
-from refit_cli.actions import FOREVER, Refused, Unfinished, backfill, pause, resume, rollback, whoami
+from refit_cli.actions import Refused, Unfinished, backfill, pause, resume, rollback, whoami
 from refit_cli.oracle import check
 
 RUN_1, RUN_2, RUN_3 = "run-00000001", "run-00000002", "run-00000003"
@@ -137,7 +138,7 @@ def test_a_rollback_pauses_so_that_the_next_run_does_not_undo_it(stack, two):
         answer = stack.ask(f"r{force}", MODEL, force=force)
         assert answer["answer"] == "wait"
         assert answer["reasons"] == [
-            f"on hold until {FOREVER} by {whoami()}: rolled back to v1: too many delays"
+            f"on hold until resumed, by {whoami()}: rolled back to v1: too many delays"
         ]
     assert stack.executions() == [f"fares-{RUN_1}", f"fares-{RUN_2}"]
     assert check(stack.app) == []
@@ -174,6 +175,16 @@ def test_back_to_an_imported_model_which_was_never_tested(stack, tmp_path):
     assert check(stack.app) == []
 
 
+def test_a_model_that_was_fitted_on_coded_labels_is_refused_with_how_the_files_have_them(stack, tmp_path):
+    """Its classes would be 0 and 1, of which no file has any: no prediction of it would ever be right."""
+    coded = flights(400).assign(late=lambda frame: frame["late"].astype(int))
+    with pytest.raises(
+        Refused, match=r"knows the classes 0, 1, which .*'late' does not have; .*: false, true$"
+    ):
+        stack.imported(coded, tmp_path / "old.skops")
+    assert stack.app.registry.champion("flights") is None
+
+
 def test_without_a_champion_there_is_nothing_to_roll_back(stack):
     refuses(stack, lambda: rollback(stack.app, spec(stack), None, "why"), "fares has no champion yet")
 
@@ -183,8 +194,7 @@ def test_without_a_version_before_it_there_is_nothing_to_roll_back_to(stack):
     refuses(
         stack,
         lambda: rollback(stack.app, spec(stack), None, "why"),
-        "no version has never been",
-        "were: none",
+        "v1 is the only version of fares that was ever in service; there is nothing to roll back to",
     )
 
 

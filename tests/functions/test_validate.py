@@ -84,7 +84,7 @@ def test_the_history_names_what_was_noted_of_an_accepted_upload_but_not_every_co
     assert upload.outcome is Outcome.ACCEPTED
     assert Code.COERCED in {note.code for note in upload.warnings}
     (line,) = history_text(history(stack.app, "flights")).splitlines()
-    assert line.endswith("upload     odd.csv accepted: 100 rows, noted: too_many_categories")
+    assert line.endswith("upload     odd.csv accepted: 100 rows, noted: too_many_categories 'carrier'")
 
 
 def test_bytes_that_are_no_table_are_quarantined(stack):

@@ -134,7 +134,8 @@ EXPECTED = {
     "columns.age.min": "5 is above max 1",
     "columns.flag": "min and max are for numbers, not for a boolean",
     "columns.flag.categories": "are for a category, not for a boolean",
-    "columns.odd.type": "must be one of number, integer, category, boolean, timestamp, text",
+    "columns.odd.type": "must be one of number, integer, category, boolean, timestamp, text, not 'float'; did you "
+    "mean 'number'?",
     "triggers.drfit": "unknown key; did you mean 'drift'?",
     "triggers.new_rows": "must not be negative",
     "training.candidates": "must name some of full, recent, continual, transfer, search, each once",
@@ -149,6 +150,17 @@ EXPECTED = {
     "gates.min_test_rows": "must be at least 20; fewer rows prove nothing",
     "gates.margin": "must not be negative: it is the gain a challenger must show",
 }
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("int", "integer"), ("Boolean", "boolean"), ("datetime", "timestamp"), ("blob", None)]
+)
+def test_a_word_that_is_no_type_is_one_mistake_whatever_else_is_said_of_the_column(tmp_path, word, meant):
+    """Held against a type that nobody declared, ranges, target and time would be wrong as well."""
+    text = GOOD.replace('{ type = "boolean" }', f'{{ type = "{word}", min = 0 }}')
+    (found,) = mistakes(tmp_path, text)
+    assert found.endswith(f", not {word!r}" + (f"; did you mean {meant!r}?" if meant else ""))
+    assert ": columns.left.type: must be one of number, " in found
 
 
 @pytest.mark.parametrize(

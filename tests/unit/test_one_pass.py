@@ -513,6 +513,22 @@ def test_old_data_is_told_and_refused_where_a_person_said_so(tmp_path):
     assert times(tmp_path, 1).warnings == ()
 
 
+def test_how_old_it_may_be_is_told_as_a_person_says_it(tmp_path):
+    (told,) = times(tmp_path, 1, fresh_seconds=5 * 86400).warnings
+    assert (
+        "2024-01-01T00:00:00Z, more than 5 days before the file arrived; is it an old export?" in told.message
+    )
+
+
+def test_words_that_are_no_times_are_told_with_how_to_write_times(tmp_path):
+    contract = Contract((Column("at", ColumnType.TIMESTAMP), Column("y", NUMBER)), "y", "at")
+    path = file(tmp_path / "a", {"at": ["31.01.2024"], "y": [1.0]})
+    (told,) = validate_file(path, contract).reasons
+    assert told.message.endswith(
+        "no timestamp; correct them, such as 2026-01-31 12:00:00, or leave them empty."
+    )
+
+
 def test_times_more_than_a_day_ahead_are_not_fresh_either(tmp_path):
     assert times(tmp_path, 11, fresh_seconds=99).warnings == ()
     assert "more than a day after" in times(tmp_path, 12, fresh_seconds=99).warnings[0].message

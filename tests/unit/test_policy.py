@@ -12,6 +12,7 @@ from refit.contract import Column, ColumnType, Contract
 from refit.metrics import Task
 from refit.models import Gates, ModelSpec, Training, Triggers
 from refit.policy import (
+    FOREVER,
     Answer,
     Hold,
     Knock,
@@ -59,6 +60,11 @@ def test_a_hold_in_force_waits_and_says_until_when_even_when_forced():
     assert found.answer is Answer.WAIT
     assert found.reasons == ("on hold until 2024-07-02T00:00:00Z by bob: backfill of 2023",)
     assert found.look_again_at == "2024-07-02T00:00:00Z"
+
+
+def test_a_pause_without_an_end_is_told_without_the_year_9999():
+    found = decide(knock(Trigger.ON_DEMAND), state(hold=Hold(FOREVER, "holidays", "bob")), SPEC, NOW)
+    assert found.reasons == ("on hold until resumed, by bob: holidays",)
 
 
 def test_a_hold_that_is_over_holds_nothing():

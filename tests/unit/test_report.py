@@ -336,7 +336,7 @@ def test_a_first_model_has_no_gain_and_says_why():
     first |= {"drift": [], "distributions": None, "quality": []}
     text = Reader(report.page(first)).text
     assert "There was no champion to compare with" in text
-    assert "Nothing was compared: there was no champion" in text
+    assert "Nothing was compared with what the champion learned from: there was no champion, no batch" in text
     assert "Gain over the champion" not in text and "Slices" not in text and "on each new batch" not in text
 
 

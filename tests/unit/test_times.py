@@ -24,3 +24,18 @@ def test_what_is_written_is_read_again_and_so_is_what_aws_writes():
 def test_what_names_no_time_is_refused(text):
     with pytest.raises(ValueError, match=r"isoformat|month"):
         times.moment(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (52 * 86_400, "52 days"),
+        (86_400, "1 day"),
+        (43_200, "12 hours"),
+        (3600, "1 hour"),
+        (90, "90 seconds"),
+        (1, "1 second"),
+    ],
+)
+def test_a_length_is_told_in_the_largest_unit_that_holds_it(seconds, words):
+    assert times.length(seconds) == words

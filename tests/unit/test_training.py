@@ -252,6 +252,13 @@ def test_an_own_estimator_is_seeded_where_it_left_the_seed_open(tmp_path):
     assert build(own(tmp_path, imports + "return L(random_state=8)")).random_state == 8
 
 
+@pytest.mark.parametrize("name", ["RandomForestClassifier", "BaggingClassifier", "AdaBoostClassifier"])
+def test_an_ensemble_may_be_the_own_estimator(tmp_path, name):
+    """Its length is that of its fitted members: asked whether it is true, an unfitted one raises AttributeError."""
+    made = build(own(tmp_path, f"from sklearn.ensemble import {name}; return {name}(n_estimators=2)"))
+    assert (type(made).__name__, made.n_estimators, made.random_state) == (name, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("body", "says"),
     [

@@ -26,10 +26,11 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from refit_cli.deployment import LOCAL_REGION
 from refit_cli.local.errors import DeployFailed, DiskFull, EngineDied, LocalStackError, PortTaken
 from refit_cli.local.package import package
 
-REGION = "us-east-1"
+REGION = LOCAL_REGION
 ROOM_NEEDED = 500_000_000  # bytes; the workers' copies of the layers, and what the functions write
 _ARTIFACTS = "refit-local-artifacts"
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}

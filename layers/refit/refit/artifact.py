@@ -80,7 +80,7 @@ def load(data: bytes, sha256: str) -> Any:
         if refused:
             raise ArtifactError(
                 f"the model holds types that are not allowed: {', '.join(refused)}; "
-                "use scikit-learn's own estimators and transformers"
+                "docs/models.md says under model.py which are"
             )
         return skops.io.loads(data, trusted=list(ALLOWED_TYPES))
     except ArtifactError:
@@ -97,7 +97,7 @@ def check_sizes(data: bytes) -> None:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = sum(member.file_size for member in archive.infolist())
     except Exception as error:  # a directory can be broken in more ways than BadZipFile
-        raise ArtifactError(f"the artifact is no skops file: {error}") from error
+        raise ArtifactError(f"the artifact is no skops file: {error}; write it with skops.io.dump") from error
     if unpacked > MAX_UNPACKED_BYTES:
         raise ArtifactError(
             f"the artifact unpacks to {unpacked} bytes, at most {MAX_UNPACKED_BYTES} are allowed"

@@ -32,7 +32,8 @@ def of_column(column: Column, found: ColumnFound, rows: int) -> Iterator[Finding
     name = column.name
     if found.wrong:
         values = counted(found.wrong, "value")
-        message = f"{values} of {name!r} cannot be read as {column.type}; correct, or leave empty."
+        written = ", such as 2026-01-31 12:00:00," if column.type is ColumnType.TIMESTAMP else ","
+        message = f"{values} of {name!r} cannot be read as {column.type}; correct{written} or leave empty."
         yield Finding(Reason(Code.WRONG_TYPE, message, name, found.wrong), True, True)
     share = found.nulls / max(1, rows)
     if share > column.nulls:
@@ -103,7 +104,7 @@ def of_file(task: Task, profile: Profile, found: Found) -> Iterator[Finding]:
         hard = "fresh" in contract.hard
         if last < moment - contract.fresh_seconds * 10**9:
             message = (
-                f"The newest {contract.time!r} is {iso(last)}, more than {contract.fresh_seconds} seconds before the "
+                f"The newest {contract.time!r} is {iso(last)}, more than {times.length(contract.fresh_seconds)} before the "
                 "file arrived; is it an old export? Else raise contract.fresh in model.toml."
             )
             yield Finding(Reason(Code.NOT_FRESH, message, contract.time), hard)

@@ -27,6 +27,19 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 CANDIDATES = ("full", "recent", "continual", "transfer", "search")
 CONTINUED = ("continual", "transfer")  # those that go on from the champion
 REFRESHING = ("full", "recent")  # those that learn anew, and always by the same recipe
+# What others call a type.
+OTHER_WORDS = {
+    "float": ColumnType.NUMBER,
+    "double": ColumnType.NUMBER,
+    "decimal": ColumnType.NUMBER,
+    "int": ColumnType.INTEGER,
+    "string": ColumnType.CATEGORY,
+    "str": ColumnType.CATEGORY,
+    "object": ColumnType.CATEGORY,
+    "date": ColumnType.TIMESTAMP,
+    "datetime": ColumnType.TIMESTAMP,
+    "time": ColumnType.TIMESTAMP,
+}
 REFRESH_SHARE = 0.2  # of what the champion has over the best trivial baseline: what a refresh may lose
 APPROVAL = ("none", "required")
 DAY = 86_400
@@ -232,11 +245,18 @@ def build_function(spec: ModelSpec) -> Any:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # sys.exit() in it ends no command, and no function
         raise ConfigError(f"{spec.code}: fails on import: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, "build", None)):
         raise ConfigError(f"{spec.code}: define build() that returns a scikit-learn estimator or Pipeline")
     return module.build
+
+
+def _no_type(word: str) -> str:
+    """What is said of a word that is no type, with the type that may be meant."""
+    near = difflib.get_close_matches(word.lower(), list(ColumnType), n=1)
+    meant = OTHER_WORDS.get(word.lower(), near[0] if near else None)
+    return f", not {word!r}" + (f"; did you mean {str(meant)!r}?" if meant else "")
 
 
 class _Reader:
@@ -245,6 +265,7 @@ class _Reader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.mistakes: list[str] = []
+        self.untyped: set[str] = set()  # columns whose type is none
 
     def mistake(self, key: str, text: str) -> None:
         self.mistakes.append(f"{self.path}: {key}: {text}")
@@ -361,11 +382,15 @@ class _Reader:
                     f"columns.{value}.since",
                     "not for target, time or keys: a batch without them is of no use; remove since",
                 )
-        if target in names and by_name[target].type in (ColumnType.TIMESTAMP, ColumnType.TEXT):
+        if (
+            target in names
+            and target not in self.untyped
+            and by_name[target].type in (ColumnType.TIMESTAMP, ColumnType.TEXT)
+        ):
             self.mistake(
                 "target", f"{target!r} is a {by_name[target].type}; it must be a category or a number"
             )
-        if time in names and by_name[time].type is not ColumnType.TIMESTAMP:
+        if time in names and time not in self.untyped and by_name[time].type is not ColumnType.TIMESTAMP:
             self.mistake("time", f'{time!r} must be declared with type = "timestamp"')
         if version < 1:
             self.mistake(
@@ -457,11 +482,15 @@ class _Reader:
                 "fill": (str, int, float, bool),
             },
         )
+        wanted = taken.pop("type", None)
         try:
-            kind = ColumnType(taken.pop("type", ""))
+            kind = ColumnType(wanted)
         except ValueError:
-            self.mistake(f"{prefix}.type", f"must be one of {', '.join(ColumnType)}")
-            kind = ColumnType.TEXT
+            told = _no_type(wanted) if isinstance(wanted, str) else ""
+            self.mistake(f"{prefix}.type", f"must be one of {', '.join(ColumnType)}{told}")
+            # What else is declared of it is held against no type: one mistake is told once.
+            self.untyped.add(name)
+            return Column(name, ColumnType.TEXT)
         categories = tuple(_word(value) for value in taken.pop("categories", ()))
         fill = self.fill(prefix, taken.pop("fill", None), kind, categories)
         column = Column(name, kind, categories=categories, fill=fill, **taken)

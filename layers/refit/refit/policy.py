@@ -112,6 +112,9 @@ class Resumed:
     retracted: tuple[str, ...] = ()  # uploads among its inputs that were retracted since
 
 
+FOREVER = "9999-12-31T00:00:00Z"  # until a person resumes
+
+
 @dataclass(frozen=True)
 class Hold:
     """Retraining put off until a time, by a backfill or a person."""
@@ -119,6 +122,11 @@ class Hold:
     until: str
     reason: str
     by: str
+
+    def __str__(self) -> str:
+        if self.until == FOREVER:
+            return f"on hold until resumed, by {self.by}: {self.reason}"
+        return f"on hold until {self.until} by {self.by}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,7 @@ def decide(knock: Knock, state: State, spec: ModelSpec, now: str) -> Decision:
     if state.hold and state.hold.until > now:
         return answer(
             Answer.WAIT,
-            f"on hold until {state.hold.until} by {state.hold.by}: {state.hold.reason}",
+            str(state.hold),
             again=state.hold.until,
         )
     if not state.inputs and state.left_out:

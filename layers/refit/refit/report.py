@@ -330,7 +330,10 @@ def _drift(document: Document) -> str:
     lines = ["<h2>Drift</h2>"]
     if not reports:
         lines.append(
-            _said("Nothing was compared: there was no champion, or it is not known what it learned from.")
+            _said(
+                "Nothing was compared with what the champion learned from: there was no champion, no batch came "
+                "while it served, or it is not known what it learned from."
+            )
         )
         return _section(lines)
     lines.append(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from refit.prose import counted
+
 
 def text(moment: datetime) -> str:
     """A time with a zone, as text."""
@@ -13,3 +15,11 @@ def text(moment: datetime) -> str:
 def moment(text: str) -> datetime:
     """The time that a text names; raises ValueError when it names none."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def length(seconds: int) -> str:
+    """A length of time in the largest unit that holds it wholly, as model.toml says it."""
+    for unit, size in (("day", 86_400), ("hour", 3600), ("second", 1)):
+        if seconds % size == 0:
+            break
+    return counted(seconds // size, unit)

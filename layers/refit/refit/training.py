@@ -282,7 +282,8 @@ def build(spec: ModelSpec, parameters: Mapping[str, Any] | None = None) -> Any:
 
     `parameters` are set beside the declared ones; of the last step where the Pipeline has none of that name.
     """
-    estimator = _own(spec) or default_estimator(spec)
+    own = _own(spec)
+    estimator = default_estimator(spec) if own is None else own  # `or` asks an ensemble for its length
     if spec.training.weights or spec.training.half_life:
         weight_parameter(estimator)
     if not parameters:
@@ -305,7 +306,7 @@ def _own(spec: ModelSpec) -> Any:
         return None
     try:
         estimator = own()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{spec.code}: build() failed: {type(error).__name__}: {error}") from error
     if not hasattr(estimator, "fit") or not hasattr(estimator, "predict"):
         raise ConfigError(f"{spec.code}: build() returned {type(estimator).__name__}, not an estimator")
