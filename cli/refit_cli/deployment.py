@@ -23,6 +23,8 @@ from refit.aws.runtime import App
 from refit.aws.settings import Settings
 from refit.errors import RefitError
 
+_LOCAL_TOO = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_MAX_ATTEMPTS")
+
 
 class NoStack(RefitError):
     """The environment names no stack that answers; the message says how to name one."""
@@ -41,9 +43,7 @@ class Deployment:
         name = os.environ.get("REFIT_STACK", "refit")
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
         if urlsplit(endpoint).hostname in ("127.0.0.1", "localhost"):
-            # The local stack asks for credentials, any will do; real ones never reach it.
-            os.environ.update(AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local", AWS_SESSION_TOKEN="")
-            os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+            _speak_to_this_machine_only()
         where = endpoint or "AWS"
         way_out = (
             "start one here with `refit local` and set the AWS_ENDPOINT_URL it prints, "
@@ -102,3 +102,19 @@ class Deployment:
     def _lambda(self) -> Any:
         # One invocation is one: the SDK's own retries would invoke anew what is only slow.
         return boto3.client("lambda", config=Config(read_timeout=320, retries={"total_max_attempts": 1}))
+
+
+def _speak_to_this_machine_only() -> None:
+    """Take out of the environment what speaks of AWS: profiles, files, endpoints of single services; and proxies."""
+    for name in [name for name in os.environ if name.startswith("AWS_") and name not in _LOCAL_TOO]:
+        del os.environ[name]
+    # The local stack asks for credentials, any will do; real ones never reach it.
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="local",
+        AWS_SECRET_ACCESS_KEY="local",
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+    )
+    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
+    for name in ("NO_PROXY", "no_proxy"):  # where both are set, the latter counts
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation m
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 refused or failed, 2 usage, 130 interrupted."""
+    _ready_streams()
     args = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -55,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
         elif isinstance(error, OSError) and args.command in ("init", "validate"):
             print(f"refit {args.command}: {error}; look at the file and its rights", file=sys.stderr)
             return 2
+        elif isinstance(error, OSError):
+            way_out = "look at the file or folder, its rights, and the room on its disk"
+            print(f"refit {args.command}: {error}; {way_out}", file=sys.stderr)
         elif args.command == "validate":
             traceback.print_exc()
             return 2
@@ -65,6 +70,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _ready_streams() -> None:
+    """Input and output that any command can be started with, also when some are closed or speak ASCII alone."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The next socket would get this number, and the engine would find its standard input in that place.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -221,7 +239,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
     return int(text)
 

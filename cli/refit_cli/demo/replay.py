@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +109,9 @@ class Screen:
     @contextmanager
     def doing(self, text: str) -> Iterator[None]:
         if self.console.is_terminal:
-            with self.console.status(text):
+            # The usual one is drawn in dots that only Unicode has.
+            spinner = "dots" if self.console.encoding.startswith("utf") else "line"
+            with self.console.status(text, spinner=spinner):
                 yield
         else:
             yield
@@ -119,20 +121,19 @@ def replay(port: int | None = None, stay: bool = False) -> int:
     """Run the demo; returns 0 when everything it is to show has happened."""
     begun = time.monotonic()
     screen = Screen()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    _folder()
     screen.line(
         "Refit demo: a year of flights out of New York, through the real template on this machine.", "bold"
     )
     screen.line("Will a flight arrive more than 15 minutes late? Told from the schedule and the weather.\n")
     with screen.doing("preparing the flights of 2013"):
         files = _files(flights.months())
-    with screen.doing("starting the local stack and deploying template.yaml"):
-        stack_context = local_stack(
-            models=_ROOT / "models", port=port, log_dir=RESULTS, parameters={"TickRate": "rate(1 minute)"}
-        )
-        stack = stack_context.__enter__()
-    try:
-        os.environ.pop("AWS_PROFILE", None)
+    with ExitStack() as open_now:
+        with screen.doing("starting the local stack and deploying template.yaml"):
+            context = local_stack(
+                models=_ROOT / "models", port=port, log_dir=RESULTS, parameters={"TickRate": "rate(1 minute)"}
+            )
+            stack = open_now.enter_context(context)
         os.environ.update(stack.env)
         screen.line(
             f"stack at {stack.endpoint}, deployed from template.yaml in {time.monotonic() - begun:.1f} s"
@@ -143,8 +144,21 @@ def replay(port: int | None = None, stay: bool = False) -> int:
         if stay:
             _stay(stack, screen)
         return 0 if held else 1
-    finally:
-        stack_context.__exit__(None, None, None)
+
+
+def _folder() -> None:
+    """Make the folder for what the demo leaves. Raises RefitError."""
+    try:
+        (RESULTS / "files").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RefitError(_not_written(error)) from error
+
+
+def _not_written(error: OSError) -> str:
+    return (
+        f"{RESULTS.absolute()} cannot be written: {error.strerror}. The demo leaves its files and its report there; "
+        "free some room, or run this command from another folder."
+    )
 
 
 def _stay(stack: LocalStack, screen: Screen) -> None:
@@ -170,10 +184,11 @@ def _files(months: dict[int, pd.DataFrame]) -> dict[str, bytes]:
         else:
             frame.to_csv(buffer, index=False)
             files[f"{name}.csv"] = buffer.getvalue()
-    folder = RESULTS / "files"
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    try:
+        for name, content in files.items():
+            (RESULTS / "files" / name).write_bytes(content)
+    except OSError as error:
+        raise RefitError(_not_written(error)) from error
     return files
 
 

@@ -82,8 +82,8 @@ def local_stack(
         stack.deploy(template=template, models=models, parameters=parameters or {})
         yield stack
     except (OSError, BotoCoreError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise _no_room() from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _ran_full() from error
         if stack is not None:
             stack.raise_if_dead(error)
         raise
@@ -333,6 +333,17 @@ def _holder(port: int) -> str:
 def _refuse_without_room() -> None:
     if shutil.disk_usage(tempfile.gettempdir()).free < ROOM_NEEDED:
         raise _no_room()
+
+
+def _ran_full() -> DiskFull:
+    free = {
+        str(folder): shutil.disk_usage(folder).free // 1_000_000
+        for folder in (tempfile.gettempdir(), Path.cwd())
+    }
+    told = ", ".join(f"{folder} has {megabytes:,} MB left" for folder, megabytes in free.items())
+    return DiskFull(
+        f"A disk ran full: {told}. Free some, set TMPDIR to a folder on a larger disk, or run from another folder."
+    )
 
 
 def _no_room() -> DiskFull:
