@@ -281,12 +281,11 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _local(args: argparse.Namespace) -> int:
     from refit_cli.local import local_stack
-    from refit_cli.rehearsal import rehearse
+    from refit_cli.rehearsal import rehearse_all
 
     specs = _specs(args)
     print("starting ...", flush=True)
-    for spec in specs.values():
-        rehearse(spec)
+    rehearse_all(specs.values())
     # What waits a quarter of an hour on AWS should be seen here while one looks.
     often = {"TickRate": "rate(1 minute)", "SweepAfterMinutes": "1"}
     with local_stack(models=args.models, port=args.port, parameters=often) as stack:
@@ -340,10 +339,11 @@ def _validate(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from refit_cli.rehearsal import rehearse
+    from refit_cli.rehearsal import rehearse_all
 
-    for spec in _specs(args).values():
-        rehearse(spec)
+    specs = _specs(args)
+    rehearse_all(specs.values())
+    for spec in specs.values():
         features = len(spec.contract.features)
         print(
             f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from refit import artifact
 from refit.candidates import applicable
 from refit.contract import Column, ColumnType
-from refit.errors import ArtifactError, ConfigError
+from refit.errors import ArtifactError, ConfigError, TrainingError
 from refit.metrics import Task
 from refit.models import CONTINUED, ModelSpec
 from refit.shard import Shard
@@ -19,15 +20,25 @@ from refit.trial import refuse_unsupported, train
 ROWS = 200
 
 
+def rehearse_all(specs: Iterable[ModelSpec]) -> None:
+    """Rehearse every model; raises ConfigError with the mistakes of all."""
+    mistakes = []
+    for spec in specs:
+        try:
+            rehearse(spec)
+        except ConfigError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
 def rehearse(spec: ModelSpec) -> None:
     """Train, store and load each declared candidate on rows made up from the contract.
 
     Raises
     ------
-    TrainingError
-        When it cannot be fitted on such rows.
     ConfigError
-        When the estimator does not support what is declared, or holds types that are not allowed.
+        When it cannot be fitted on such rows, does not support what is declared, or holds types that are not allowed.
     """
     rng = np.random.default_rng(0)
     columns: dict[str, np.ndarray] = {}
@@ -55,8 +66,9 @@ def rehearse(spec: ModelSpec) -> None:
                 model = train(candidate, data, blocks, _shortened(spec), champion)
                 artifact.dump(model.estimator)
                 champion = champion or replace(model, name="the first")
-    except ArtifactError as error:
-        raise ConfigError(f"{spec.code or 'models/' + spec.name}: {error}") from None
+    except (ArtifactError, TrainingError) as error:
+        where = spec.code or f"{spec.declared_in}: [estimator]"
+        raise ConfigError(f"{where}: {error} (tried on {ROWS} made-up rows)") from None
 
 
 def _shortened(spec: ModelSpec) -> ModelSpec:
