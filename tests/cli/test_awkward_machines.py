@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -158,3 +159,51 @@ def test_settings_for_aws_do_not_concern_the_local_stack(
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     with pytest.raises(NoStack, match="unheard of"):
         Deployment.find(tmp_path)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone's Makefile, and a Python that makes environments of nothing and tells of each."""
+    folder = tmp_path / "a clone"
+    (folder / "requirements").mkdir(parents=True)
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("requirements/dev.txt", "pyproject.toml"):
+        (folder / name).touch()
+    python = tmp_path / "python"
+    python.write_text(
+        """#!/usr/bin/env bash
+[ "$1 $2" = "-m venv" ] || exit 0
+mkdir -p .venv/bin
+cp "$0" .venv/bin/python
+echo "path: ${PYTHONPATH:-none}" >> made
+"""
+    )
+    python.chmod(0o755)
+    return folder
+
+
+def setup(clone: Path, python: str = "") -> subprocess.CompletedProcess[str]:
+    return shell(
+        f'make -C "{clone}" setup PYTHON="{python or clone.parent / "python"}"', PYTHONPATH="/theirs"
+    )
+
+
+def test_an_environment_is_made_once_and_anew_where_its_clone_was_moved_or_copied(clone: Path) -> None:
+    """The old one would run the code at the old place, or nothing at all; nobody's PYTHONPATH is looked into."""
+    for _ in range(2):
+        assert setup(clone).returncode == 0
+    assert (clone / "made").read_text() == "path: none\n"
+    copied = clone.with_name("copy")
+    shutil.copytree(clone, copied)
+    for _ in range(2):
+        assert setup(copied).returncode == 0
+    assert (copied / "made").read_text() == "path: none\n" * 2
+    (copied / ".venv/bin/python").unlink()  # the interpreter it pointed to is gone
+    assert setup(copied).returncode == 0
+    assert (copied / "made").read_text() == "path: none\n" * 3
+
+
+def test_a_missing_python_is_named_with_a_way_out(clone: Path) -> None:
+    done = setup(clone, "no-such-python")
+    assert done.returncode == 2
+    assert "There is no no-such-python on PATH. Refit needs Python 3.11 or newer" in done.stderr
