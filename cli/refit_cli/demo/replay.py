@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from refit.aws import keys
 from refit.aws.runtime import App
-from refit.batches import Outcome, Upload
+from refit.batches import Outcome, Upload, upload_id
 from refit.errors import RefitError
 from refit.policy import Trigger
 from refit.records import Answered, Change, Generation, Quality, Run, RunStatus, Slot
@@ -138,7 +138,7 @@ def replay(port: int | None = None, stay: bool = False) -> int:
         screen.line(
             f"stack at {stack.endpoint}, deployed from template.yaml in {time.monotonic() - begun:.1f} s"
         )
-        story = Story(Deployment.find(_ROOT / "models"), screen, files)
+        story = Story(stack, Deployment.find(_ROOT / "models"), screen, files)
         story.tell()
         held = story.summary(time.monotonic() - begun)
         if stay:
@@ -195,7 +195,10 @@ def _files(months: dict[int, pd.DataFrame]) -> dict[str, bytes]:
 class Story:
     """The replay, step by step. Every step waits for what the stack recorded."""
 
-    def __init__(self, deployment: Deployment, screen: Screen, files: dict[str, bytes]) -> None:
+    def __init__(
+        self, stack: LocalStack, deployment: Deployment, screen: Screen, files: dict[str, bytes]
+    ) -> None:
+        self.stack = stack
         self.deployment, self.screen, self.files = deployment, screen, files
         self.app: App = deployment.app
         self.caller = Caller(deployment, _sample(files))
@@ -234,7 +237,13 @@ class Story:
         """An ordinary PutObject, and the outcome it led to."""
         key = keys.incoming(MODEL, name)
         put = self.app.s3.put_object(Bucket=self.app.settings.data_bucket, Key=key, Body=content)
-        return actions.wait_for_upload(self.app, MODEL, key, put["VersionId"])
+        upload = upload_id(self.app.settings.data_bucket, key, put["VersionId"])
+
+        def final() -> Upload | None:
+            found = self.app.registry.upload(MODEL, upload)
+            return found if found and found.announced else None
+
+        return self._until(final, f"outcome of {name}")
 
     def month(self, name: str, content: bytes) -> Month:
         month, registry = Month(name), self.app.registry
@@ -429,7 +438,12 @@ class Story:
 
     def _until(self, look: Callable[[], Any], what: str, timeout: float = 120) -> Any:
         message = f"no {what} was recorded in {timeout:.0f} s; see {RESULTS / 'engine.log'}"
-        return actions.wait_for(look, timeout, message)
+
+        def fit() -> Any:
+            self.stack.raise_if_unfit()  # or one would wait for functions that have nowhere to write
+            return look()
+
+        return actions.wait_for(fit, timeout, message)
 
 
 def _of_batch(records: list[Any], batch_id: str) -> Any:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -31,6 +32,8 @@ from refit_cli.local.package import package
 
 REGION = "us-east-1"
 ROOM_NEEDED = 500_000_000  # bytes; the workers' copies of the layers, and what the functions write
+FILES_NEEDED = 512  # that the engine may open at a time
+_ROOM_LEFT = 5_000_000  # bytes; with fewer the functions begin to fail
 _ARTIFACTS = "refit-local-artifacts"
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 _START_SECONDS = 60
@@ -73,6 +76,7 @@ def local_stack(
     """
     template = (template or project_template()).resolve()
     _refuse_without_room()
+    _refuse_without_files()
     listener = _listen(port)
     scratch = Path(tempfile.mkdtemp(prefix="refit-local-"))
     stack: LocalStack | None = None
@@ -188,6 +192,12 @@ class LocalStack:
         with suppress(ProcessLookupError, PermissionError):  # what a hung or killed engine left running
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def raise_if_unfit(self) -> None:
+        """Raises EngineDied, or DiskFull when the functions have no room left to write to."""
+        self.raise_if_dead()
+        if shutil.disk_usage(self._scratch).free < _ROOM_LEFT:
+            raise _ran_full()
 
     def raise_if_dead(self, cause: BaseException | None = None) -> None:
         """Raises EngineDied when the engine's process has ended."""
@@ -328,6 +338,15 @@ def _holder(port: int) -> str:
     except OSError:
         pass
     return ""
+
+
+def _refuse_without_files() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # the engine goes up to it by itself
+    if hard != resource.RLIM_INFINITY and hard < FILES_NEEDED:
+        raise LocalStackError(
+            f"Only {hard} files may be open at a time here, and the local stack needs {FILES_NEEDED}. "
+            f"Start it from a shell that allows more (`ulimit -Hn` tells), or ask for more in /etc/security/limits.conf."
+        )
 
 
 def _refuse_without_room() -> None:
