@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refit.errors import RefitError
+from refit.errors import ConfigError, RefitError
 from refit.models import ModelSpec, find_models, get_model
 from refit_cli.usage import UsageError
 
@@ -343,12 +343,27 @@ def _check(args: argparse.Namespace) -> int:
 
     specs = _specs(args)
     rehearse_all(specs.values())
+    wrong = _parameters()
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     for spec in specs.values():
         features = len(spec.contract.features)
         print(
             f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}"
         )
     return 0
+
+
+def _parameters() -> list[str]:
+    """What is wrong with the parameters of the clone's template, and with those that its samconfig.toml gives."""
+    from refit_cli.local.package import read_template
+    from refit_cli.local.parameters import mistakes, of_samconfig
+    from refit_cli.local.stack import project_template
+
+    template = project_template()
+    declared = read_template(template).get("Parameters", {})
+    found = [f"{template}: Parameters.{each}" for each in mistakes(declared, {})]
+    return found + of_samconfig(template.with_name("samconfig.toml"), declared)
 
 
 def _status(args: argparse.Namespace) -> int:

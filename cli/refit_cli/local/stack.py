@@ -28,7 +28,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from refit_cli.local.errors import DeployFailed, DiskFull, EngineDied, LocalStackError, PortTaken
-from refit_cli.local.package import package
+from refit_cli.local.package import package, read_template
+from refit_cli.local.parameters import mistakes
 
 REGION = "us-east-1"
 ROOM_NEEDED = 500_000_000  # bytes; the workers' copies of the layers, and what the functions write
@@ -75,6 +76,9 @@ def local_stack(
     running, and no file but the log, however the block or this process ends.
     """
     template = (template or project_template()).resolve()
+    wrong = mistakes(read_template(template).get("Parameters", {}), parameters or {})
+    if wrong:
+        raise DeployFailed("\n".join(f"{template}: Parameters.{each}" for each in wrong))
     _refuse_without_room()
     _refuse_without_files()
     listener = _listen(port)
