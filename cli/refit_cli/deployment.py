@@ -23,7 +23,7 @@ from refit.aws.runtime import App
 from refit.aws.settings import Settings
 from refit.errors import RefitError
 
-_LOCAL_TOO = ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_MAX_ATTEMPTS")
+_LOCAL_TOO = ("AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS")
 
 
 class NoStack(RefitError):
@@ -42,6 +42,8 @@ class Deployment:
         """The stack that AWS_ENDPOINT_URL, the AWS credentials and REFIT_STACK name."""
         name = os.environ.get("REFIT_STACK", "refit")
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        if endpoint and not _is_url(endpoint):
+            raise NoStack(f"AWS_ENDPOINT_URL is {endpoint!r}, which is no URL; such as http://127.0.0.1:4566")
         if urlsplit(endpoint).hostname in ("127.0.0.1", "localhost"):
             _speak_to_this_machine_only()
         where = endpoint or "AWS"
@@ -50,7 +52,9 @@ class Deployment:
             "or name yours with REFIT_STACK and the usual AWS variables"
         )
         try:
-            answer = boto3.client("cloudformation").describe_stacks(StackName=name)
+            # Who does not answer so simple a question in time is something else, or hangs.
+            patience = Config(connect_timeout=10, read_timeout=20, retries={"total_max_attempts": 2})
+            answer = boto3.client("cloudformation", config=patience).describe_stacks(StackName=name)
         except EndpointConnectionError:
             raise NoStack(f"nothing answers at {where}; {way_out}") from None
         except (NoCredentialsError, NoRegionError):
@@ -104,8 +108,16 @@ class Deployment:
         return boto3.client("lambda", config=Config(read_timeout=320, retries={"total_max_attempts": 1}))
 
 
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+
+
 def _speak_to_this_machine_only() -> None:
-    """Take out of the environment what speaks of AWS: profiles, files, endpoints of single services; and proxies."""
+    """Take out of the environment what speaks of AWS: profiles, files, regions, endpoints of single services; and proxies."""
     for name in [name for name in os.environ if name.startswith("AWS_") and name not in _LOCAL_TOO]:
         del os.environ[name]
     # The local stack asks for credentials, any will do; real ones never reach it.
@@ -114,7 +126,8 @@ def _speak_to_this_machine_only() -> None:
         AWS_SECRET_ACCESS_KEY="local",
         AWS_CONFIG_FILE=os.devnull,
         AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_DEFAULT_REGION="us-east-1",  # where `refit local` always is
+        AWS_REGION="us-east-1",
     )
-    os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     for name in ("NO_PROXY", "no_proxy"):  # where both are set, the latter counts
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))

@@ -118,6 +118,7 @@ class NoSuchStack(BaseHTTPRequestHandler):
     """CloudFormation's answer about a stack that it does not know, to every request."""
 
     def do_POST(self) -> None:
+        assert "/us-east-1/" in self.headers["Authorization"]  # where the local stack is
         answer = b"<ErrorResponse><Error><Code>ValidationError</Code><Message>unheard of</Message></Error></ErrorResponse>"
         self.send_response(400)
         self.send_header("Content-Length", str(len(answer)))
@@ -143,6 +144,7 @@ def somewhere() -> Iterator[str]:
         {"AWS_PROFILE": "no-such-profile"},
         {"AWS_DEFAULT_PROFILE": "no-such-profile"},
         {"AWS_CONFIG_FILE": "broken"},
+        {"AWS_DEFAULT_REGION": "eu-west-3"},
         {"AWS_ENDPOINT_URL_CLOUDFORMATION": "http://127.0.0.1:9"},
         {"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true"},
         {"HTTP_PROXY": "http://127.0.0.1:9", "no_proxy": "example.org"},
@@ -158,6 +160,15 @@ def test_settings_for_aws_do_not_concern_the_local_stack(
         monkeypatch.setenv(name, value)  # so that all of them are as before afterwards
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     with pytest.raises(NoStack, match="unheard of"):
+        Deployment.find(tmp_path)
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:4566", "http://127.0.0.1:99999", "http://", "http://[::1"])
+def test_an_endpoint_that_is_no_url_is_named(
+    endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(NoStack, match="which is no URL; such as http"):
         Deployment.find(tmp_path)
 
 
