@@ -31,11 +31,7 @@ endif
 .venv/.installed: requirements/dev.txt pyproject.toml
 	@command -v $(firstword $(PYTHON) python3) > /dev/null || { echo "There is no $(PYTHON) on PATH. Refit needs Python 3.11 or newer; install it, or try: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Refit needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13 $(MAKECMDGOALS)")'
-	@echo "Setting up .venv (once, about two minutes) ..."
-	@$(PYTHON) -m venv --clear .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@pwd -P > $@
+	@$(PYTHON) scripts/alone .setup.lock scripts/setup $(PYTHON)
 
 demo: setup  ## replay a year of real flights on this machine, no AWS account needed
 	@.venv/bin/refit demo

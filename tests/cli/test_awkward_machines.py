@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -178,15 +179,20 @@ def clone(tmp_path: Path) -> Path:
     folder = tmp_path / "a clone"
     (folder / "requirements").mkdir(parents=True)
     shutil.copy(ROOT / "Makefile", folder)
+    (folder / "scripts").mkdir()
+    for name in ("alone", "setup"):
+        shutil.copy(ROOT / "scripts" / name, folder / "scripts")
     for name in ("requirements/dev.txt", "pyproject.toml"):
         (folder / name).touch()
     python = tmp_path / "python"
     python.write_text(
-        """#!/usr/bin/env bash
+        f"""#!/usr/bin/env bash
+[ "$1" != scripts/alone ] || exec {shlex.quote(sys.executable)} "$@"
 [ "$1 $2" = "-m venv" ] || exit 0
+sleep 0.5
 mkdir -p .venv/bin
 cp "$0" .venv/bin/python
-echo "path: ${PYTHONPATH:-none}" >> made
+echo "path: ${{PYTHONPATH:-none}}" >> made
 """
     )
     python.chmod(0o755)
@@ -212,6 +218,15 @@ def test_an_environment_is_made_once_and_anew_where_its_clone_was_moved_or_copie
     (copied / ".venv/bin/python").unlink()  # the interpreter it pointed to is gone
     assert setup(copied).returncode == 0
     assert (copied / "made").read_text() == "path: none\n" * 3
+
+
+def test_two_at_a_time_make_one_environment(clone: Path) -> None:
+    """The second would clear away what the first is filling."""
+    command = f'make -C "{clone}" setup PYTHON="{clone.parent / "python"}"'
+    done = shell(f"{command} & first=$!; {command} && wait $first")
+    assert done.returncode == 0, done.stderr
+    assert "Another make is setting up here; waiting" in done.stdout
+    assert (clone / "made").read_text() == "path: none\n"
 
 
 def test_a_missing_python_is_named_with_a_way_out(clone: Path) -> None:
