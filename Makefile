@@ -12,6 +12,8 @@ BENCH ?=
 export PYTHONDONTWRITEBYTECODE := 1
 # Waiting OpenMP threads that spin make fits many times slower on a busy machine; see benchmarks/threads.py.
 export OMP_WAIT_POLICY := PASSIVE
+# Packages of somebody's other environment would count as installed, and be imported in place of ours.
+unexport PYTHONPATH PYTHONHOME
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup demo test faults soak check format build test-build deploy lock bench clean
@@ -21,13 +23,15 @@ help:  ## list the targets
 
 setup: .venv/.installed  ## make .venv with .venv/bin/refit in it
 
+# An environment knows the folder it was made in: in a clone that was moved or copied it would run the code over there.
+ifneq ($(shell test -x .venv/bin/python && cat .venv/.installed 2> /dev/null),$(CURDIR))
+.PHONY: .venv/.installed
+endif
+
 .venv/.installed: requirements/dev.txt pyproject.toml
+	@command -v $(firstword $(PYTHON) python3) > /dev/null || { echo "There is no $(PYTHON) on PATH. Refit needs Python 3.11 or newer; install it, or try: make PYTHON=python3.13 $(MAKECMDGOALS)" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Refit needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.13 $(MAKECMDGOALS)")'
-	@echo "Setting up .venv (once, about two minutes) ..."
-	@$(PYTHON) -m venv --clear .venv
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $@
+	@$(PYTHON) scripts/alone .setup.lock scripts/setup $(PYTHON)
 
 demo: setup  ## replay a year of real flights on this machine, no AWS account needed
 	@.venv/bin/refit demo

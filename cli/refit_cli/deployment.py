@@ -28,6 +28,8 @@ from refit.models import ModelSpec
 
 LOCAL_REGION = "us-east-1"  # of the stack that `refit local` starts
 
+_LOCAL_TOO = ("AWS_ENDPOINT_URL", "AWS_MAX_ATTEMPTS")
+
 
 class NoStack(RefitError):
     """The environment names no stack that answers; the message says how to name one."""
@@ -45,24 +47,23 @@ class Deployment:
         """The stack that AWS_ENDPOINT_URL, the AWS credentials and REFIT_STACK name."""
         name = os.environ.get("REFIT_STACK", "refit")
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        if endpoint and not _is_url(endpoint):
+            raise NoStack(f"AWS_ENDPOINT_URL is {endpoint!r}, which is no URL; such as http://127.0.0.1:4566")
         here = urlsplit(endpoint).hostname in ("127.0.0.1", "localhost")
         if here:
-            # The local stack asks for credentials, any will do; real ones never reach it. It has one region.
-            os.environ.update(AWS_ACCESS_KEY_ID="local", AWS_SECRET_ACCESS_KEY="local", AWS_SESSION_TOKEN="")
-            os.environ["AWS_DEFAULT_REGION"] = LOCAL_REGION
+            _speak_to_this_machine_only()
         where = endpoint or "AWS"
         way_out = (
             "start one here with `refit local` and set the AWS_ENDPOINT_URL it prints, "
             "or name yours with REFIT_STACK and the usual AWS variables"
         )
-        if endpoint and urlsplit(endpoint).scheme not in ("http", "https"):
-            raise NoStack(
-                f"AWS_ENDPOINT_URL is {endpoint!r}, which is no address; write it as http://127.0.0.1:4566"
-            )
-        # Whether something listens on this machine is known at once; the SDK's tries would take ten seconds.
-        once = Config(retries={"total_max_attempts": 1}) if here else None
         try:
-            answer = boto3.client("cloudformation", config=once).describe_stacks(StackName=name)
+            # Who does not answer so simple a question in time is something else, or hangs. Whether something listens on
+            # this machine is known at once; the SDK's tries would take ten seconds.
+            patience = Config(
+                connect_timeout=10, read_timeout=20, retries={"total_max_attempts": 1 if here else 2}
+            )
+            answer = boto3.client("cloudformation", config=patience).describe_stacks(StackName=name)
         except EndpointConnectionError:
             raise NoStack(f"nothing answers at {where}; {way_out}") from None
         except (NoCredentialsError, NoRegionError):
@@ -123,3 +124,28 @@ class Deployment:
     def _lambda(self) -> Any:
         # One invocation is one: the SDK's own retries would invoke anew what is only slow.
         return boto3.client("lambda", config=Config(read_timeout=320, retries={"total_max_attempts": 1}))
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
+
+
+def _speak_to_this_machine_only() -> None:
+    """Take out of the environment what speaks of AWS: profiles, files, regions, endpoints of single services; and proxies."""
+    for name in [name for name in os.environ if name.startswith("AWS_") and name not in _LOCAL_TOO]:
+        del os.environ[name]
+    # The local stack asks for credentials, any will do; real ones never reach it.
+    os.environ.update(
+        AWS_ACCESS_KEY_ID="local",
+        AWS_SECRET_ACCESS_KEY="local",
+        AWS_CONFIG_FILE=os.devnull,
+        AWS_SHARED_CREDENTIALS_FILE=os.devnull,
+        AWS_DEFAULT_REGION=LOCAL_REGION,
+        AWS_REGION=LOCAL_REGION,
+    )
+    for name in ("NO_PROXY", "no_proxy"):  # where both are set, the latter counts
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1,localhost"]))

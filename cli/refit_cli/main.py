@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refit.errors import RefitError
+from refit.errors import ConfigError, RefitError
 from refit.models import ModelSpec, find_models, get_model
 from refit_cli.usage import UsageError
 
@@ -30,6 +31,7 @@ PREDICT_CHUNK = 2_000  # records a call: far below the 6 MB that an invocation m
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0 done, 1 refused or failed, 2 usage, 130 interrupted."""
+    _ready_streams()
     args = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -57,6 +59,9 @@ def main(arguments: list[str] | None = None) -> int:
         elif isinstance(error, OSError) and args.command in ("init", "validate"):
             print(f"refit {args.command}: {error}; look at the file and its rights", file=sys.stderr)
             return 2
+        elif isinstance(error, OSError):
+            way_out = "look at the file or folder, its rights, and the room on its disk"
+            print(f"refit {args.command}: {error}; {way_out}", file=sys.stderr)
         elif args.command == "validate":
             traceback.print_exc()
             return 2
@@ -67,6 +72,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+def _ready_streams() -> None:
+    """Input and output that any command can be started with, also when some are closed or speak ASCII alone."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The next socket would get this number, and the engine would find its standard input in that place.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+    if not (text.isascii() and text.isdecimal()) or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 1 to 65535")
     return int(text)
 
@@ -326,6 +344,8 @@ def _validate(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     from refit_cli.rehearsal import rehearse_all
 
+    specs = _specs(args)
+
     def say(spec: ModelSpec) -> None:
         features = len(spec.contract.features)
         print(
@@ -333,8 +353,23 @@ def _check(args: argparse.Namespace) -> int:
             flush=True,
         )
 
-    rehearse_all(_specs(args).values(), say)
+    rehearse_all(specs.values(), say)
+    wrong = _parameters()
+    if wrong:
+        raise ConfigError("\n".join(wrong))
     return 0
+
+
+def _parameters() -> list[str]:
+    """What is wrong with the parameters of the clone's template, and with those that its samconfig.toml gives."""
+    from refit_cli.local.package import read_template
+    from refit_cli.local.parameters import mistakes, of_samconfig
+    from refit_cli.local.stack import project_template
+
+    template = project_template()
+    declared = read_template(template).get("Parameters", {})
+    found = [f"{template}: Parameters.{each}" for each in mistakes(declared, {})]
+    return found + of_samconfig(template.with_name("samconfig.toml"), declared)
 
 
 def _status(args: argparse.Namespace) -> int:

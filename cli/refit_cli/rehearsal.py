@@ -36,8 +36,6 @@ def rehearse_all(specs: Iterable[ModelSpec], passed: Callable[[ModelSpec], None]
             rehearse(spec)
         except ConfigError as error:
             mistakes.append(str(error))
-        except TrainingError as error:
-            mistakes.append(f"{spec.code or f'models/{spec.name}/model.toml'}: {error}")
         else:
             passed(spec)
     if mistakes:
@@ -49,10 +47,8 @@ def rehearse(spec: ModelSpec) -> None:
 
     Raises
     ------
-    TrainingError
-        When it cannot be fitted on such rows.
     ConfigError
-        When the estimator does not support what is declared, or holds types that are not allowed.
+        When it cannot be fitted on such rows, does not support what is declared, or holds types that are not allowed.
     """
     rng = np.random.default_rng(0)
     columns: dict[str, np.ndarray] = {}
@@ -80,8 +76,9 @@ def rehearse(spec: ModelSpec) -> None:
                 model = train(candidate, data, blocks, _shortened(spec), champion)
                 artifact.dump(model.estimator)
                 champion = champion or replace(model, name="the first")
-    except ArtifactError as error:
-        raise ConfigError(f"{spec.code or 'models/' + spec.name}: {error}") from None
+    except (ArtifactError, TrainingError) as error:
+        where = spec.code or f"{spec.declared_in}: [estimator]"
+        raise ConfigError(f"{where}: {error} (tried on {ROWS} made-up rows)") from None
 
 
 def _shortened(spec: ModelSpec) -> ModelSpec:

@@ -1,5 +1,6 @@
 """Which stack the environment names, and what is said when it names none."""
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -38,10 +39,15 @@ def refusal() -> str:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch) -> None:
+def environment() -> Iterator[None]:
+    """find() sets and removes variables; they are put back."""
+    before = dict(os.environ)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
-        monkeypatch.setenv(name, "testing")  # find() sets them, and they are put back
-    monkeypatch.delenv("REFIT_STACK", raising=False)
+        os.environ[name] = "testing"
+    os.environ.pop("REFIT_STACK", None)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def test_a_stack_on_this_machine_is_asked_once(asked):
@@ -58,7 +64,7 @@ def test_a_stack_on_this_machine_is_asked_in_its_region_whatever_the_shell_says(
 
 def test_an_address_without_its_scheme_is_refused_with_how_to_write_it(monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:4566")
-    assert "AWS_ENDPOINT_URL is '127.0.0.1:4566', which is no address; write it as http://" in refusal()
+    assert "AWS_ENDPOINT_URL is '127.0.0.1:4566', which is no URL; such as http://" in refusal()
 
 
 @pytest.mark.parametrize("region", ["", "us east"])

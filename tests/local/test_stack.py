@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -138,6 +140,49 @@ def test_a_full_disk_is_said_before_anything_starts(
     with pytest.raises(DiskFull, match="TMPDIR"), local_stack(template=PROJECT, models=models):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert list(scratch_root.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_meanwhile_is_said_to_who_waits(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for a function would wait in vain: it has nowhere to write."""
+    usage = namedtuple("usage", "total used free")
+    with local_stack(template=PROJECT, models=models) as running:
+        running.raise_if_unfit()
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 10**6, 10**6))
+        with pytest.raises(DiskFull, match=r"has 1 MB left.*TMPDIR"):
+            running.raise_if_unfit()
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [("-n 64", "Only 64 files may be open .* needs 512"), ("-n 1024; ulimit -Sn 64", "^1024 of 1024$")],
+)
+def test_the_engine_opens_as_many_files_as_it_may_and_too_few_are_refused(
+    models: Path, limit: str, said: str
+) -> None:
+    """A soft limit, such as 256 on macOS, is raised; one that cannot be raised is named before anything starts."""
+    script = f"""
+from pathlib import Path
+from refit_cli.local import LocalStackError, local_stack
+try:
+    with local_stack(template=Path({str(PROJECT)!r}), models=Path({str(models)!r})) as stack:
+        rows = Path(f"/proc/{{stack.process_id}}/limits").read_text().splitlines()
+        soft, hard = next(row.split()[3:5] for row in rows if row.startswith("Max open files"))
+        print(soft, "of", hard)
+except LocalStackError as error:
+    print(error)
+"""
+    command = f'ulimit {limit}; exec {shlex.quote(sys.executable)} -c "$SCRIPT"'
+    done = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "SCRIPT": script},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert re.search(said, done.stdout), done.stderr
 
 
 def test_a_dead_engine_is_named_so(models: Path, scratch_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The contract and the reader of model folders."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +186,12 @@ def test_a_word_that_is_no_type_is_one_mistake_whatever_else_is_said_of_the_colu
             "1 cannot be reached: roc_auc goes from 0 to 1",
         ),
         ("[gates]", "[training]\ntest_share = 1\n[gates]", "training.test_share", "such as 0.5"),
+        ("max = 120", "max = 1" + "0" * 400, "columns.age.max", "64 bits"),
+        ('["Bonn", "Ulm"]', '[["Bonn"], { b = 1 }]', "columns.city.categories", "texts or numbers"),
+        ('["Bonn", "Ulm"]', '["1", 1]', "columns.city.categories", "each category once"),
+        ("[columns]", '[columns]\n"" = { type = "number" }', "columns", "empty name"),
+        ('keys = ["id"]', 'keys = ["id", "id"]', "keys", "each column once"),
+        ("[gates]", "[triggers]\nalarms = [1]\n[gates]", "triggers.alarms", "as texts"),
         ("[gates]", "[training]\ncandidates = []\n[gates]", "training.candidates", "full, recent"),
         ('keys = ["id"]', 'keys = [""]', "keys", "'' is not declared"),
         ('keys = ["id"]', "approval = true", "approval", "must be text, not True"),
@@ -232,6 +239,44 @@ def test_toml_that_does_not_parse_and_a_missing_file_are_config_errors(tmp_path)
     (latin / "model.toml").write_bytes(b'task = "\xe9"')
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_model(latin)
+
+
+def test_toml_of_a_depth_or_a_length_that_nobody_reads_is_no_toml(tmp_path):
+    """Brackets beyond the reader's stack, and numbers beyond what Python converts."""
+    assert "not valid TOML" in mistakes(tmp_path / "a", f"a = {'[' * 5000}{']' * 5000}")[0]
+    assert "not valid TOML" in mistakes(tmp_path / "b", GOOD.replace("120", "1" * 5000))[0]
+
+
+def test_the_mark_that_some_editors_put_first_is_no_mistake(tmp_path):
+    path = folder(tmp_path)
+    (path / "model.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_model(path).digest == load_model(folder(tmp_path / "plain")).digest
+
+
+def test_what_is_no_file_is_named(tmp_path):
+    """A folder, a link to itself, and a pipe, for which one would wait for ever; nor is a model.py passed over."""
+    path = tmp_path / "churn"
+    path.mkdir()
+    toml, code = path / "model.toml", path / "model.py"
+    for make, undo, words in (
+        (toml.mkdir, toml.rmdir, "not a file"),
+        (lambda: os.mkfifo(toml), toml.unlink, "not a file"),
+        (lambda: toml.symlink_to(toml), toml.unlink, "cannot be read: Too many levels of symbolic links"),
+    ):
+        make()
+        with pytest.raises(ConfigError, match=rf"model\.toml: {words}"):
+            load_model(path)
+        undo()
+    toml.write_text(GOOD)
+    for make, undo in (
+        (code.mkdir, code.rmdir),
+        (lambda: code.symlink_to("nowhere.py"), code.unlink),
+        (lambda: code.symlink_to(code), code.unlink),
+    ):
+        make()
+        with pytest.raises(ConfigError, match=r"model\.py: cannot be read as a file"):
+            load_model(path)
+        undo()
 
 
 def test_categories_are_written_as_validation_reads_them(tmp_path):
@@ -319,6 +364,9 @@ def test_model_py_is_loaded_or_says_what_is_wrong(tmp_path):
     assert build_function(load_model(path))() == 7
     (path / "model.py").write_text("import no_such_module\n")
     with pytest.raises(ConfigError, match=r"model.py: fails on import: ModuleNotFoundError"):
+        build_function(load_model(path))
+    (path / "model.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(ConfigError, match=r"model.py: fails on import: SystemExit: 0"):
         build_function(load_model(path))
     (path / "model.py").write_text("build = 3\n")
     with pytest.raises(ConfigError, match=r"define build\(\)"):

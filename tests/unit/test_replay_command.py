@@ -111,7 +111,7 @@ def test_all_policies_side_by_side(folder):
         (["--model", "trips", "--policy", "never", "--compare", "month-1.csv"], 2, "not allowed with"),
         (["--model", "trips", "--models", "elsewhere", "month-1.csv"], 1, "elsewhere: no such folder"),
         (["--model", "trips"], 2, "FILE"),
-        (["--model", "typo", "month-1.csv"], 1, "[estimator]: "),
+        (["--model", "typo", "month-1.csv"], 1, "models/typo/model.toml: estimator."),
     ],
 )
 def test_what_cannot_be_done_is_said(folder, arguments, code, words):

@@ -235,8 +235,8 @@ def test_what_the_estimator_says_when_it_fails_is_passed_on():
         fit(learnable(), np.arange(50), replace(SPEC, estimator={"max_iter": -1}))
 
 
-def test_a_parameter_that_the_estimator_does_not_have_names_file_and_section():
-    with pytest.raises(ConfigError, match=r"models/m/model.toml: \[estimator\]: .*max_itre"):
+def test_a_parameter_that_the_estimator_does_not_have_names_file_key_and_fix():
+    with pytest.raises(ConfigError, match=r"models/m/model.toml: estimator.max_itre: .* 'max_iter'"):
         build(replace(SPEC, estimator={"max_itre": 1}))
 
 

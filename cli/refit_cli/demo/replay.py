@@ -13,14 +13,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refit.aws import keys
 from refit.aws.runtime import App
-from refit.batches import Outcome, Upload, condensed
+from refit.batches import Outcome, Upload, condensed, upload_id
 from refit.errors import RefitError
 from refit.policy import Trigger
 from refit.records import Answered, Change, Generation, Quality, Run, RunStatus, Slot
@@ -109,7 +109,9 @@ class Screen:
     @contextmanager
     def doing(self, text: str) -> Iterator[None]:
         if self.console.is_terminal:
-            with self.console.status(text):
+            # The usual one is drawn in dots that only Unicode has.
+            spinner = "dots" if self.console.encoding.startswith("utf") else "line"
+            with self.console.status(text, spinner=spinner):
                 yield
         else:
             yield
@@ -119,32 +121,44 @@ def replay(port: int | None = None, stay: bool = False) -> int:
     """Run the demo; returns 0 when everything it is to show has happened."""
     begun = time.monotonic()
     screen = Screen()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    _folder()
     screen.line(
         "Refit demo: a year of flights out of New York, through the real template on this machine.", "bold"
     )
     screen.line("Will a flight arrive more than 15 minutes late? Told from the schedule and the weather.\n")
     with screen.doing("preparing the flights of 2013"):
         files = _files(flights.months())
-    with screen.doing("starting the local stack and deploying template.yaml"):
-        stack_context = local_stack(
-            models=_ROOT / "models", port=port, log_dir=RESULTS, parameters={"TickRate": "rate(1 minute)"}
-        )
-        stack = stack_context.__enter__()
-    try:
-        os.environ.pop("AWS_PROFILE", None)
+    with ExitStack() as open_now:
+        with screen.doing("starting the local stack and deploying template.yaml"):
+            context = local_stack(
+                models=_ROOT / "models", port=port, log_dir=RESULTS, parameters={"TickRate": "rate(1 minute)"}
+            )
+            stack = open_now.enter_context(context)
         os.environ.update(stack.env)
         screen.line(
             f"stack at {stack.endpoint}, deployed from template.yaml in {time.monotonic() - begun:.1f} s"
         )
-        story = Story(Deployment.find(_ROOT / "models"), screen, files)
+        story = Story(stack, Deployment.find(_ROOT / "models"), screen, files)
         story.tell()
         held = story.summary(time.monotonic() - begun)
         if stay:
             _stay(stack, screen)
         return 0 if held else 1
-    finally:
-        stack_context.__exit__(None, None, None)
+
+
+def _folder() -> None:
+    """Make the folder for what the demo leaves. Raises RefitError."""
+    try:
+        (RESULTS / "files").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RefitError(_not_written(error)) from error
+
+
+def _not_written(error: OSError) -> str:
+    return (
+        f"{RESULTS.absolute()} cannot be written: {error.strerror}. The demo leaves its files and its report there; "
+        "free some room, or run this command from another folder."
+    )
 
 
 def _stay(stack: LocalStack, screen: Screen) -> None:
@@ -170,17 +184,21 @@ def _files(months: dict[int, pd.DataFrame]) -> dict[str, bytes]:
         else:
             frame.to_csv(buffer, index=False)
             files[f"{name}.csv"] = buffer.getvalue()
-    folder = RESULTS / "files"
-    folder.mkdir(exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
+    try:
+        for name, content in files.items():
+            (RESULTS / "files" / name).write_bytes(content)
+    except OSError as error:
+        raise RefitError(_not_written(error)) from error
     return files
 
 
 class Story:
     """The replay, step by step. Every step waits for what the stack recorded."""
 
-    def __init__(self, deployment: Deployment, screen: Screen, files: dict[str, bytes]) -> None:
+    def __init__(
+        self, stack: LocalStack, deployment: Deployment, screen: Screen, files: dict[str, bytes]
+    ) -> None:
+        self.stack = stack
         self.deployment, self.screen, self.files = deployment, screen, files
         self.app: App = deployment.app
         self.caller = Caller(deployment, _sample(files))
@@ -219,7 +237,13 @@ class Story:
         """An ordinary PutObject, and the outcome it led to."""
         key = keys.incoming(MODEL, name)
         put = self.app.s3.put_object(Bucket=self.app.settings.data_bucket, Key=key, Body=content)
-        return actions.wait_for_upload(self.app, MODEL, key, put["VersionId"])
+        upload = upload_id(self.app.settings.data_bucket, key, put["VersionId"])
+
+        def final() -> Upload | None:
+            found = self.app.registry.upload(MODEL, upload)
+            return found if found and found.announced else None
+
+        return self._until(final, f"outcome of {name}")
 
     def month(self, name: str, content: bytes) -> Month:
         month, registry = Month(name), self.app.registry
@@ -414,7 +438,12 @@ class Story:
 
     def _until(self, look: Callable[[], Any], what: str, timeout: float = 120) -> Any:
         message = f"no {what} was recorded in {timeout:.0f} s; see {RESULTS / 'engine.log'}"
-        return actions.wait_for(look, timeout, message)
+
+        def fit() -> Any:
+            self.stack.raise_if_unfit()  # or one would wait for functions that have nowhere to write
+            return look()
+
+        return actions.wait_for(fit, timeout, message)
 
 
 def _of_batch(records: list[Any], batch_id: str) -> Any:

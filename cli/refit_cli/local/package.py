@@ -109,7 +109,8 @@ def _zip_layer(logical_id: str, folder: Path, models: Path, build_dir: Path) -> 
     command = ["make", "--silent", "-C", str(folder), f"build-{logical_id}"]
     command += [f"ARTIFACTS_DIR={target}", "BYTECODE=0"]
     # An outer `make demo` would hand its options and job slots down to this one.
-    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    theirs = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "GNUMAKEFLAGS", "MAKEFILES")
+    environment = {k: v for k, v in os.environ.items() if k not in theirs}
     environment["REFIT_MODELS_DIR"] = str(models.resolve())
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

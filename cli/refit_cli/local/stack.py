@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -28,10 +29,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from refit_cli.deployment import LOCAL_REGION
 from refit_cli.local.errors import DeployFailed, DiskFull, EngineDied, LocalStackError, PortTaken
-from refit_cli.local.package import package
+from refit_cli.local.package import package, read_template
+from refit_cli.local.parameters import mistakes
 
 REGION = LOCAL_REGION
 ROOM_NEEDED = 500_000_000  # bytes; the workers' copies of the layers, and what the functions write
+FILES_NEEDED = 512  # that the engine may open at a time
+_ROOM_LEFT = 5_000_000  # bytes; with fewer the functions begin to fail
 _ARTIFACTS = "refit-local-artifacts"
 _CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 _START_SECONDS = 60
@@ -73,7 +77,11 @@ def local_stack(
     running, and no file but the log, however the block or this process ends.
     """
     template = (template or project_template()).resolve()
+    wrong = mistakes(read_template(template).get("Parameters", {}), parameters or {})
+    if wrong:
+        raise DeployFailed("\n".join(f"{template}: Parameters.{each}" for each in wrong))
     _refuse_without_room()
+    _refuse_without_files()
     listener = _listen(port)
     scratch = Path(tempfile.mkdtemp(prefix="refit-local-"))
     stack: LocalStack | None = None
@@ -83,8 +91,8 @@ def local_stack(
         stack.deploy(template=template, models=models, parameters=parameters or {})
         yield stack
     except (OSError, BotoCoreError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise _no_room() from error
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _ran_full() from error
         if stack is not None:
             stack.raise_if_dead(error)
         raise
@@ -189,6 +197,12 @@ class LocalStack:
         with suppress(ProcessLookupError, PermissionError):  # what a hung or killed engine left running
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+    def raise_if_unfit(self) -> None:
+        """Raises EngineDied, or DiskFull when the functions have no room left to write to."""
+        self.raise_if_dead()
+        if shutil.disk_usage(self._scratch).free < _ROOM_LEFT:
+            raise _ran_full()
 
     def raise_if_dead(self, cause: BaseException | None = None) -> None:
         """Raises EngineDied when the engine's process has ended."""
@@ -331,9 +345,29 @@ def _holder(port: int) -> str:
     return ""
 
 
+def _refuse_without_files() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # the engine goes up to it by itself
+    if hard != resource.RLIM_INFINITY and hard < FILES_NEEDED:
+        raise LocalStackError(
+            f"Only {hard} files may be open at a time here, and the local stack needs {FILES_NEEDED}. "
+            f"Start it from a shell that allows more (`ulimit -Hn` tells), or ask for more in /etc/security/limits.conf."
+        )
+
+
 def _refuse_without_room() -> None:
     if shutil.disk_usage(tempfile.gettempdir()).free < ROOM_NEEDED:
         raise _no_room()
+
+
+def _ran_full() -> DiskFull:
+    free = {
+        str(folder): shutil.disk_usage(folder).free // 1_000_000
+        for folder in (tempfile.gettempdir(), Path.cwd())
+    }
+    told = ", ".join(f"{folder} has {megabytes:,} MB left" for folder, megabytes in free.items())
+    return DiskFull(
+        f"A disk ran full: {told}. Free some, set TMPDIR to a folder on a larger disk, or run from another folder."
+    )
 
 
 def _no_room() -> DiskFull:

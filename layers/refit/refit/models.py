@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import json
 import math
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -135,6 +136,7 @@ class ModelSpec:
     training: Training
     estimator: Mapping[str, Any] = field(default_factory=dict)  # parameters of the default estimator
     code: str | None = None  # path of model.py
+    file: str = ""  # path of model.toml
     code_sha256: str = ""
     approval_seconds: int = 0  # how long a promotion waits for a person's approval; 0: none is needed
     retention: Retention = Retention()
@@ -158,9 +160,14 @@ class ModelSpec:
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
 
     @property
+    def declared_in(self) -> str:
+        """The model.toml, for messages about it."""
+        return self.file or f"models/{self.name}/model.toml"
+
+    @property
     def digest(self) -> str:
         """Hex digest of all that shapes a training: declaration and code."""
-        besides = ("code", "approval_seconds", "retention")
+        besides = ("code", "file", "approval_seconds", "retention")
         shape = {k: v for k, v in asdict(self).items() if k not in besides}
         del shape["training"]["learning_curve"]
         return hashlib.sha256(json.dumps(shape, sort_keys=True, default=str).encode()).hexdigest()
@@ -206,12 +213,28 @@ def load_model(folder: Path) -> ModelSpec:
     """Read one model folder; raises ConfigError with all its mistakes."""
     path, code = folder / "model.toml", folder / "model.py"
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise ConfigError(f"{path}: not a file; a model folder needs a model.toml that is one")
+        text = path.read_text(encoding="utf-8-sig")
+        own_code = _is_code(code)
     except FileNotFoundError:
         raise ConfigError(f"{path}: missing; a model folder needs a model.toml") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from None
-    return parse_model(text, path, code if code.is_file() else None)
+        raise ConfigError(f"{path}: not valid TOML: {error}; save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}; look at the file and its rights"
+        ) from None
+    return parse_model(text, path, code if own_code else None)
+
+
+def _is_code(path: Path) -> bool:
+    """Whether there is a model.py; one that is there and cannot be read would leave the default in its place."""
+    if not path.is_symlink() and not path.exists():
+        return False
+    if not path.is_file() or not os.access(path, os.R_OK):
+        raise ConfigError(f"{path}: cannot be read as a file; look at it and its rights, or remove it")
+    return True
 
 
 def parse_model(text: str, path: Path, code: Path | None = None) -> ModelSpec:
@@ -224,7 +247,10 @@ def parse_model(text: str, path: Path, code: Path | None = None) -> ModelSpec:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # of TOML itself, of numbers of thousands of digits, of brackets
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
     reader, name = _Reader(path), path.parent.name
     if not NAME.fullmatch(name):
@@ -283,6 +309,8 @@ class _Reader:
                 self.mistake(label, f"unknown key; {fix}")
             elif not _is(value, allowed[key]):
                 self.mistake(label, f"must be {_type_name(allowed[key])}, not {value!r}")
+            elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+                self.mistake(label, "is too large; the whole numbers of TOML have 64 bits")
             else:
                 taken[key] = value
         return taken
@@ -335,6 +363,7 @@ class _Reader:
             training=training,
             estimator=top.get("estimator", {}),
             code=str(code) if code else None,
+            file=str(self.path),
             code_sha256=hashlib.sha256(code.read_bytes()).hexdigest() if code else "",
             approval_seconds=self.approval(top),
             retention=self.retention(top.get("retention", {})),
@@ -382,6 +411,8 @@ class _Reader:
                     f"columns.{value}.since",
                     "not for target, time or keys: a batch without them is of no use; remove since",
                 )
+        if len(set(map(str, keys))) < len(keys):
+            self.mistake("keys", "must name each column once")
         if (
             target in names
             and target not in self.untyped
@@ -463,6 +494,8 @@ class _Reader:
 
     def column(self, name: str, table: Any, version: int) -> Column:
         prefix = f"columns.{name}"
+        if not name:
+            self.mistake("columns", 'a column has the empty name ""; name it as its files do')
         if not isinstance(table, dict):
             self.mistake(prefix, 'must be a table such as { type = "number" }')
             return Column(name, ColumnType.TEXT)
@@ -491,7 +524,12 @@ class _Reader:
             # What else is declared of it is held against no type: one mistake is told once.
             self.untyped.add(name)
             return Column(name, ColumnType.TEXT)
-        categories = tuple(_word(value) for value in taken.pop("categories", ()))
+        listed = taken.pop("categories", ())
+        if any(isinstance(value, list | dict) for value in listed):
+            self.mistake(f"{prefix}.categories", "must be texts or numbers, not lists or tables")
+        categories = tuple(map(_word, listed))
+        if len(set(categories)) < len(categories):
+            self.mistake(f"{prefix}.categories", "must name each category once")
         fill = self.fill(prefix, taken.pop("fill", None), kind, categories)
         column = Column(name, kind, categories=categories, fill=fill, **taken)
         if not 1 <= column.since <= max(version, 1):
@@ -569,6 +607,8 @@ class _Reader:
             },
         )
         self.finite(taken, "triggers.")
+        if not all(isinstance(name, str) for name in taken.get("alarms", ())):
+            self.mistake("triggers.alarms", "must be names of CloudWatch alarms, as texts")
         triggers = Triggers(**{**taken, "alarms": tuple(map(str, taken.get("alarms", ())))})
         if not 0 < triggers.drift_budget <= 0.5:
             self.mistake("triggers.drift_budget", "must be above 0 and at most 0.5; 0.01 is 1 batch in 100")

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 
 from refit.prose import counted
 
+UNITS = (("day", 86_400), ("hour", 3600), ("second", 1))  # with their seconds
+
 
 def text(moment: datetime) -> str:
     """A time with a zone, as text."""
@@ -19,7 +21,5 @@ def moment(text: str) -> datetime:
 
 def length(seconds: int) -> str:
     """A length of time in the largest unit that holds it wholly, as model.toml says it."""
-    for unit, size in (("day", 86_400), ("hour", 3600), ("second", 1)):
-        if seconds % size == 0:
-            break
+    unit, size = next(each for each in UNITS if seconds % each[1] == 0)
     return counted(seconds // size, unit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -294,7 +296,7 @@ def build(spec: ModelSpec, parameters: Mapping[str, Any] | None = None) -> Any:
     unknown = [name for name in named if name not in there]
     if unknown:
         raise ConfigError(
-            f"models/{spec.name}/model.toml: training.search.space: {type(last_step(estimator)).__name__} has no "
+            f"{spec.declared_in}: training.search.space: {type(last_step(estimator)).__name__} has no "
             f"parameter {unknown[0].removeprefix(inner)!r}"
         )
     return estimator.set_params(**named)
@@ -308,6 +310,10 @@ def _own(spec: ModelSpec) -> Any:
         estimator = own()
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{spec.code}: build() failed: {type(error).__name__}: {error}") from error
+    if isinstance(estimator, type):
+        raise ConfigError(
+            f"{spec.code}: build() returned the class {estimator.__name__}; return one of it, {estimator.__name__}()"
+        )
     if not hasattr(estimator, "fit") or not hasattr(estimator, "predict"):
         raise ConfigError(f"{spec.code}: build() returned {type(estimator).__name__}, not an estimator")
     if spec.task in CLASSIFICATION and not hasattr(estimator, "predict_proba"):
@@ -332,14 +338,22 @@ def default_estimator(spec: ModelSpec) -> Any:
     )
     prepare = ColumnTransformer([("category", encoder, categories), ("number", "passthrough", numbers)])
     kind = HistGradientBoostingRegressor if spec.task is Task.REGRESSION else HistGradientBoostingClassifier
-    try:
-        boosting = kind(
-            categorical_features=list(range(len(categories))) or None,
-            random_state=spec.training.seed,
-            **{"early_stopping": False, **spec.estimator},
-        )
-    except TypeError as error:
-        raise ConfigError(f"models/{spec.name}/model.toml: [estimator]: {error}") from error
+    ours = {
+        "categorical_features": list(range(len(categories))) or None,
+        "random_state": spec.training.seed,
+    }
+    known = [name for name in inspect.signature(kind).parameters if name not in ours]
+    mistakes = []
+    for name in spec.estimator:
+        if name in ours:
+            mistakes.append(f"estimator.{name}: is set by Refit; remove it")
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            fix = f"did you mean {near[0]!r}?" if near else f"{kind.__name__} knows {', '.join(known)}"
+            mistakes.append(f"estimator.{name}: unknown key; {fix}")
+    if mistakes:
+        raise ConfigError("\n".join(f"{spec.declared_in}: {mistake}" for mistake in mistakes))
+    boosting = kind(**ours, **{"early_stopping": False, **spec.estimator})
     return Pipeline([("prepare", prepare), ("model", boosting)])
 
 

@@ -74,7 +74,7 @@ def refuse_unsupported(spec: ModelSpec) -> None:
     last = last_step(estimator)
     if "continual" in spec.training.candidates and not hasattr(last, "partial_fit"):
         raise ConfigError(
-            f"{spec.code or f'models/{spec.name}/model.toml'}: training.candidates: continual needs partial_fit, "
+            f"{spec.code or spec.declared_in}: training.candidates: continual needs partial_fit, "
             f"which {type(last).__name__} does not have; use SGDClassifier, MLPClassifier or GaussianNB, or drop it"
         )
     if spec.training.search:
