@@ -398,6 +398,7 @@ class Story:
                 for month in self.months
             )
             and _accepted(self.months) == 12,
+            "drift found, by column": any(month.drift and month.drift["drifted"] for month in self.months),
             "a better challenger promoted": any(g.change is Change.PROMOTION for g in generations),
             "a challenger that was not better kept out": any(
                 run.status is RunStatus.KEPT for run in self.app.registry.runs(MODEL)
