@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from refit.errors import ConfigError, RefitError
 from refit.models import ModelSpec, find_models, get_model
+from refit.prose import counted
 from refit_cli.usage import UsageError
 
 if TYPE_CHECKING:
@@ -347,9 +348,9 @@ def _check(args: argparse.Namespace) -> int:
     specs = _specs(args)
 
     def say(spec: ModelSpec) -> None:
-        features = len(spec.contract.features)
+        features = counted(len(spec.contract.features), "feature")
         print(
-            f"{spec.name}: {spec.task}, {features} features, target {spec.contract.target!r}, by {spec.gates.metric}",
+            f"{spec.name}: {spec.task}, {features}, target {spec.contract.target!r}, by {spec.gates.metric}",
             flush=True,
         )
 
