@@ -14,6 +14,7 @@ import pyarrow as pa
 from refit.columns import is_text, typed
 from refit.contract import NUMERIC, ColumnType, Dialect
 from refit.errors import UnreadableFile
+from refit.prose import counted
 from refit.reading import Limits, Source, open_source, swap_decimal
 from refit_cli.usage import files, near
 
@@ -76,7 +77,7 @@ def _read(path: Path, kinds: Mapping[str, ColumnType], dialect: Dialect) -> Rows
         )
         return Rows(records, tuple(notes))
     notes += [
-        f"{count} value{'s' if count > 1 else ''} of {name!r} cannot be read as {kinds[name].value}, "
+        f"{counted(count, 'value')} of {name!r} cannot be read as {kinds[name].value}, "
         "predicted as if missing"
         for name, count in wrong.items()
     ]
