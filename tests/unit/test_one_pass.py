@@ -524,9 +524,7 @@ def test_words_that_are_no_times_are_told_with_how_to_write_times(tmp_path):
     contract = Contract((Column("at", ColumnType.TIMESTAMP), Column("y", NUMBER)), "y", "at")
     path = file(tmp_path / "a", {"at": ["31.01.2024"], "y": [1.0]})
     (told,) = validate_file(path, contract).reasons
-    assert told.message.endswith(
-        "no timestamp; correct them, such as 2026-01-31 12:00:00, or leave them empty."
-    )
+    assert told.message.endswith("cannot be read as timestamp; write as 2026-01-31 12:00:00, or leave empty.")
 
 
 def test_times_more_than_a_day_ahead_are_not_fresh_either(tmp_path):

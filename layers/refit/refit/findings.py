@@ -32,8 +32,8 @@ def of_column(column: Column, found: ColumnFound, rows: int) -> Iterator[Finding
     name = column.name
     if found.wrong:
         values = counted(found.wrong, "value")
-        written = ", such as 2026-01-31 12:00:00," if column.type is ColumnType.TIMESTAMP else ","
-        message = f"{values} of {name!r} cannot be read as {column.type}; correct{written} or leave empty."
+        fix = "write as 2026-01-31 12:00:00" if column.type is ColumnType.TIMESTAMP else "correct"
+        message = f"{values} of {name!r} cannot be read as {column.type}; {fix}, or leave empty."
         yield Finding(Reason(Code.WRONG_TYPE, message, name, found.wrong), True, True)
     share = found.nulls / max(1, rows)
     if share > column.nulls:
