@@ -21,6 +21,7 @@ from refit.contract import Column, ColumnType, Contract, Dialect
 from refit.errors import RefitError, UnreadableFile
 from refit.metrics import METRICS, Task
 from refit.models import NAME, parse_model
+from refit.prose import counted
 from refit.validation import validate_file
 from refit_cli.samples import MOST_VALUES, Facts, Sample, look_at, merged
 from refit_cli.usage import UsageError, files, near
@@ -438,7 +439,7 @@ def render(learned: Learned, wish: Wish, samples: Sequence[Sample]) -> str:
     """The model.toml."""
     contract, rows = learned.contract, sum(sample.rows for sample in samples)
     lines = [
-        f"# Learned by `refit init` from {len(samples)} sample file{'s' if len(samples) > 1 else ''}, {rows} rows.",
+        f"# Learned by `refit init` from {counted(len(samples), 'sample file')}, {counted(rows, 'row')}.",
         "# Hard, always: the columns, their types, and the share of empty values (nulls). A file that breaks them is",
         "# quarantined. Soft, for a sample shows what is usual and not what is possible: ranges and categories. What",
         "# breaks them is reported, counted and left to drift. What cannot be, you know: add hard = true to a column,",

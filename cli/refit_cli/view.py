@@ -145,8 +145,8 @@ def status_text(status: dict[str, Any]) -> str:
         lines.append("  champion   none yet")
     else:
         lines.append(f"  champion   none yet; drop data under incoming/{status['model']}/")
-    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(uploads.items())) or "none"
-    lines.append(f"  uploads    {counted}")
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(uploads.items())) or "none"
+    lines.append(f"  uploads    {outcomes}")
     lines.append(f"  rows       {status['rows']} in use, {status['new_rows']} of them new to the champion")
     if status["last_drift"]:
         lines.append(f"  drift      {drift_text(status['last_drift'])}")

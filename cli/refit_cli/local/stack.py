@@ -32,7 +32,6 @@ from refit_cli.local.errors import DeployFailed, DiskFull, EngineDied, LocalStac
 from refit_cli.local.package import package, read_template
 from refit_cli.local.parameters import mistakes
 
-REGION = LOCAL_REGION
 ROOM_NEEDED = 500_000_000  # bytes; the workers' copies of the layers, and what the functions write
 FILES_NEEDED = 512  # that the engine may open at a time
 _ROOM_LEFT = 5_000_000  # bytes; with fewer the functions begin to fail
@@ -141,8 +140,8 @@ class LocalStack:
             **_CREDENTIALS,
             "AWS_SESSION_TOKEN": "",
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": LOCAL_REGION,
+            "AWS_REGION": LOCAL_REGION,
             "REFIT_STACK": self.name,
             "NO_PROXY": "127.0.0.1,localhost",
         }
@@ -154,7 +153,7 @@ class LocalStack:
                 self._clients[service] = self._session.client(
                     service,
                     endpoint_url=self.endpoint,
-                    region_name=REGION,
+                    region_name=LOCAL_REGION,
                     aws_access_key_id=_CREDENTIALS["AWS_ACCESS_KEY_ID"],
                     aws_secret_access_key=_CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
                     config=Config(proxies={}, max_pool_connections=50, read_timeout=900),
@@ -297,7 +296,7 @@ def _engine_environment(scratch: Path, port: int) -> dict[str, str]:
         "PYTHONNOUSERSITE": "1",
         "GATEWAY_PORT": str(port),
         "BIND_HOST": "127.0.0.1",
-        "MINISTACK_REGION": REGION,
+        "MINISTACK_REGION": LOCAL_REGION,
         "AUTH": "true",  # a function may do what its role in the template allows, as on AWS
         "IOT_MTLS_ENABLED": "0",  # it would listen on every interface
         "SFTP_ENABLED": "0",
